@@ -1,0 +1,62 @@
+# Two commands: `make reproduce` and `make test`. Each sets itself up on first use; nothing but Python 3.11 is needed.
+#
+#   make reproduce                                        every study at scale laptop, then the atlas
+#   make reproduce STUDIES="deep_linear" SCALE=smoke CORES=4
+#   make why                                              what would run now, and what changed
+#   make bench                                            ensembles against networks trained one by one
+#   make new-study NAME=my_study                          a study that works, with marks where to fill in
+
+PYTHON ?= python3.11
+VENV ?= .venv
+CORES ?= all
+SCALE ?=
+STUDIES ?=
+ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+export PYTHONPATH := $(abspath workflow)$(if $(PYTHONPATH),:$(PYTHONPATH))
+CONFIG := $(if $(SCALE),scale=$(SCALE)) $(if $(STUDIES),studies="$(STUDIES)")
+SNAKEMAKE_ARGS := --cores $(CORES) $(if $(strip $(CONFIG)),--config $(CONFIG)) $(ARGS)
+
+.PHONY: reproduce why test test-all bench new-study schemas format clean help
+
+reproduce: $(VENV)/.ready
+	$(BIN)/python -m ontogeny.reproduce $(SNAKEMAKE_ARGS)
+
+why: $(VENV)/.ready
+	$(BIN)/python -m ontogeny.why $(SNAKEMAKE_ARGS)
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-all: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.ready
+	$(BIN)/python -m ontogeny.bench $(STUDIES)
+
+new-study: $(VENV)/.ready
+	$(BIN)/python -m ontogeny.scaffold $(NAME)
+
+schemas: $(VENV)/.ready
+	$(BIN)/python -m ontogeny.schemas
+
+format: $(VENV)/.ready-dev
+	$(BIN)/ruff format workflow tests
+	$(BIN)/ruff check --fix workflow tests
+	$(BIN)/snakefmt Snakefile workflow/Snakefile rules
+
+$(VENV)/.ready: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf results .snakemake
+
+help:
+	@sed -n 's/^# \{0,1\}//p' Makefile

@@ -1,0 +1,92 @@
+# What every rule uses: the library, the checked configuration, and small functions of the wildcards.
+import os
+import sys
+from functools import cache
+
+from snakemake.exceptions import WorkflowError
+
+LIBRARY = HERE / "workflow"
+if not LIBRARY.is_dir():
+    raise WorkflowError(
+        f"{HERE} is not a folder on this machine. Ontogeny brings a library of its own, so it has to be cloned or "
+        "deployed (snakedeploy) before it is imported as a module."
+    )
+
+# Jobs, their notebooks' kernels and their conda environments find the library and the tools of this installation.
+sys.path.insert(0, str(LIBRARY))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")])
+)
+os.environ["PATH"] = os.pathsep.join(
+    [str(Path(sys.executable).parent), os.environ["PATH"]]
+)
+
+from ontogeny import fingerprint
+from ontogeny.config import load_config
+from ontogeny.errors import OntogenyError
+from ontogeny.rooms import all_studies
+from ontogeny.sources import load_registry
+from ontogeny.study import SCALES, load_study, plan
+
+
+def checked(function, *arguments):
+    """Call a function of the library; its errors end the workflow with their message alone."""
+    try:
+        return function(*arguments)
+    except OntogenyError as error:
+        raise WorkflowError(str(error)) from None
+
+
+CONFIG_FILE = str(
+    next(
+        iter(
+            [*workflow.overwrite_configfiles[-1:], *workflow.configfiles[-1:], "config"]
+        )
+    )
+)
+CONFIG = checked(load_config, config, CONFIG_FILE)
+SOURCES = checked(load_registry)
+
+
+wildcard_constraints:
+    scale="|".join(SCALES),
+    study="|".join(all_studies()) or "none",
+    source="|".join(SOURCES),
+    run=r"[a-z0-9_]+-s\d+-\d+",
+
+
+@cache
+def planned(study, scale):
+    """The data settings and runs of a study at a scale."""
+    return checked(CONFIG.plan, study, scale, CONFIG_FILE)
+
+
+def run_of(wildcards):
+    """The plan of the run that the wildcards name."""
+    runs = planned(wildcards.study, wildcards.scale).runs
+    if wildcards.run not in runs:
+        raise WorkflowError(
+            f"{wildcards.study} has no run '{wildcards.run}' at scale {wildcards.scale}: {list(runs)}"
+        )
+    return runs[wildcards.run]
+
+
+def needs(stage, what):
+    """A function of the wildcards: the threads, mem_mb, runtime or gpu that a study asks for at a stage."""
+    return lambda wildcards: getattr(
+        load_study(wildcards.study).stage_resources(stage, wildcards.scale), what
+    )
+
+
+def code(stage):
+    """A function of the wildcards: the fingerprint of the modules that a stage of a study imports."""
+    return lambda wildcards: fingerprint.encode(
+        fingerprint.stage_code(stage, getattr(wildcards, "study", None))
+    )
+
+
+def spec(field):
+    """A function of the wildcards: a part of the study's study.yaml, as plain values."""
+    return lambda wildcards: load_study(wildcards.study).model_dump(
+        mode="json", include={field}
+    )[field]

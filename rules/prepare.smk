@@ -1,0 +1,28 @@
+# Shared sources -> the study's data.
+
+
+rule prepare:
+    input:
+        receipts=lambda wildcards: expand(
+            rules.acquire.output.receipt, source=load_study(wildcards.study).sources
+        ),
+    output:
+        data=directory("results/{scale}/{study}/data"),
+    log:
+        "results/{scale}/{study}/logs/prepare.log",
+    benchmark:
+        "results/{scale}/{study}/benchmarks/prepare.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: needs("prepare", "threads")
+    resources:
+        mem_mb=needs("prepare", "mem_mb"),
+        runtime=needs("prepare", "runtime"),
+        gpu=needs("prepare", "gpu"),
+    params:
+        settings=lambda wildcards: planned(wildcards.study, wildcards.scale).data,
+        code=code("prepare"),
+    message:
+        "{wildcards.study}: prepare ({wildcards.scale})"
+    script:
+        "../workflow/scripts/prepare.py"

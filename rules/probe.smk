@@ -1,0 +1,33 @@
+# Finished runs -> tidy tables: one observation a row.
+
+
+rule probe:
+    input:
+        data=rules.prepare.output.data,
+        runs=lambda wildcards: expand(
+            rules.train.output.run,
+            **wildcards,
+            run=planned(wildcards.study, wildcards.scale).runs,
+        ),
+    output:
+        tables=directory("results/{scale}/{study}/probes"),
+    log:
+        "results/{scale}/{study}/logs/probe.log",
+    benchmark:
+        "results/{scale}/{study}/benchmarks/probe.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: needs("probe", "threads")
+    resources:
+        mem_mb=needs("probe", "mem_mb"),
+        runtime=needs("probe", "runtime"),
+        gpu=needs("probe", "gpu"),
+    params:
+        tables=spec("tables"),
+        device=CONFIG.device,
+        threads=needs("probe", "threads"),
+        code=code("probe"),
+    message:
+        "{wildcards.study}: probe ({wildcards.scale})"
+    script:
+        "../workflow/scripts/probe.py"

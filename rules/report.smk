@@ -1,0 +1,55 @@
+# All studies -> the atlas.
+REPORT_FILES = (
+    "index.html",
+    "methods.html",
+    "claims.csv",
+    "claims.tex",
+    "provenance.json",
+)
+
+
+rule report:
+    input:
+        claims=expand(
+            rules.claims.output.claims, study=CONFIG.selected(), allow_missing=True
+        ),
+        figures=expand(
+            rules.figures.output.figures, study=CONFIG.selected(), allow_missing=True
+        ),
+        notebooks=expand(
+            rules.export.output, study=CONFIG.selected(), allow_missing=True
+        ),
+        templates=sorted(str(path) for path in (LIBRARY / "report").glob("*.j2")),
+    output:
+        report(
+            expand("results/{{scale}}/report/{file}", file=REPORT_FILES),
+            caption="../workflow/report/table.rst",
+            category="atlas",
+        ),
+        directory(
+            expand(
+                "results/{{scale}}/report/{folder}",
+                folder=["studies", "notebooks", "figures"],
+            )
+        ),
+    log:
+        "results/{scale}/report/logs/report.log",
+    benchmark:
+        "results/{scale}/report/benchmarks/report.tsv"
+    conda:
+        "../envs/figures.yaml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime=5,
+        gpu=0,
+    params:
+        studies=CONFIG.selected(),
+        specs=lambda wildcards: {
+            study: load_study(study).model_dump_json() for study in CONFIG.selected()
+        },
+        code=code("report"),
+    message:
+        "atlas ({wildcards.scale})"
+    script:
+        "../workflow/scripts/report.py"

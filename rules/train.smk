@@ -1,0 +1,31 @@
+# Data -> history and checkpoints. A run is one row of the study's sweep x one block of seeds, trained as one batched
+# program. Its resumable state lies beside the declared output, because Snakemake deletes the output of a failed job.
+
+
+rule train:
+    input:
+        data=rules.prepare.output.data,
+    output:
+        run=directory("results/{scale}/{study}/runs/{run}"),
+    log:
+        "results/{scale}/{study}/logs/train/{run}.log",
+    benchmark:
+        "results/{scale}/{study}/benchmarks/train/{run}.tsv"
+    conda:
+        "../envs/train.yaml"
+    threads: needs("train", "threads")
+    resources:
+        mem_mb=needs("train", "mem_mb"),
+        runtime=needs("train", "runtime"),
+        gpu=needs("train", "gpu"),
+    params:
+        row=lambda wildcards: run_of(wildcards).row,
+        settings=lambda wildcards: run_of(wildcards).settings,
+        seeds=lambda wildcards: list(run_of(wildcards).seeds),
+        device=CONFIG.device,
+        threads=needs("train", "threads"),
+        code=code("train"),
+    message:
+        "{wildcards.study}: train {wildcards.run} ({wildcards.scale})"
+    script:
+        "../workflow/scripts/train.py"

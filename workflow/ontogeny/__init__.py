@@ -1,0 +1,1 @@
+"""Ontogeny: the developmental biology of neural networks."""

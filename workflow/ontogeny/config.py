@@ -1,0 +1,70 @@
+"""``config.yaml``: what to run. Read and checked before any job starts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from ontogeny.errors import ConfigError, did_you_mean
+from ontogeny.rooms import all_studies
+from ontogeny.settings import Settings, validate
+from ontogeny.study import Plan, Scale, plan
+
+
+class StudyOverrides(Settings):
+    """Differences to a study at the chosen scale."""
+
+    seeds: int | None = Field(None, ge=1, description="number of seeds of every row of the study")
+    data: dict[str, Any] = Field({}, description="differences to the study's `data`")
+    sweep: dict[str, dict[str, Any] | None] = Field({}, description="row -> differences; null drops the row")
+
+
+class Config(Settings):
+    """What ``config.yaml`` may say."""
+
+    scale: Scale = Field("laptop", description="smoke (seconds), laptop (minutes, the default) or paper (a GPU)")
+    studies: Literal["all"] | list[str] = Field("all", description="'all', or the list of studies to run")
+    seeds: int | None = Field(None, ge=1, description="seeds of every row of every study; null: as each study says")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where trainings run")
+    overrides: dict[str, StudyOverrides] = Field({}, description="study -> differences to its settings")
+
+    @field_validator("studies", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        """Accept 'a b', 'a,b' from the command line beside a YAML list."""
+        if isinstance(value, str):
+            names = re.split(r"[\s,]+", value.strip())
+            return "all" if names == ["all"] else names
+        return value
+
+    def selected(self) -> list[str]:
+        """The slugs of the chosen studies."""
+        return list(all_studies()) if self.studies == "all" else list(self.studies)
+
+    def plan(self, study: str, scale: str, where: str) -> Plan:
+        """The plan of `study` at `scale`. Overrides apply to the configured scale only."""
+        if scale != self.scale:
+            return plan(study, scale)
+        override = self.overrides.get(study)
+        changes = override.model_dump(exclude_defaults=True) if override else {}
+        return plan(study, scale, changes, self.seeds, where)
+
+
+def load_config(content: Mapping[str, Any], where: str) -> Config:
+    """Check `content` (as Snakemake read it from the file `where`) and return it typed.
+
+    Raises ConfigError naming the file, the key and the nearest valid one.
+    """
+    config: Config = validate(Config, dict(content), where)
+    for key, names in (("studies", config.selected()), ("overrides", list(config.overrides))):
+        for name in names:
+            if name not in all_studies():
+                raise ConfigError(f"{where}: {key}: there is no study '{name}'; {did_you_mean(name, all_studies())}")
+    if not config.selected():
+        raise ConfigError(f"{where}: studies: is empty; name a study, or say 'all'.")
+    for name in {*config.selected(), *config.overrides}:
+        config.plan(name, config.scale, where)
+    return config

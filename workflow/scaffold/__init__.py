@@ -1,0 +1,1 @@
+"""FILL IN: the paper in one line."""

@@ -1,0 +1,15 @@
+"""Turn shared sources into a study's data."""
+
+from ontogeny.jobs import job
+
+with job(snakemake):
+    from pathlib import Path
+
+    from ontogeny.stages.prepare import prepare
+
+    prepare(
+        study=snakemake.wildcards.study,
+        settings=snakemake.params.settings,
+        receipts=[Path(receipt) for receipt in snakemake.input.receipts],
+        out=Path(snakemake.output.data),
+    )
