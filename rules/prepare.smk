@@ -13,7 +13,7 @@ rule prepare:
     benchmark:
         "results/{scale}/{study}/benchmarks/prepare.tsv"
     conda:
-        "../envs/data.yaml"
+        "../envs/train.yaml"
     threads: needs("prepare", "threads")
     resources:
         mem_mb=needs("prepare", "mem_mb"),

@@ -67,7 +67,7 @@ def decide(spec: StudySpec, scale: str, tables: Mapping[str, pd.DataFrame]) -> l
     results = []
     for name, claim in spec.claims.items():
         if scale in claim.out_of_scope:
-            results.append(_result(name, claim, OUT_OF_SCOPE, claim.out_of_scope[scale], ()))  # type: ignore[index]
+            results.append(_result(name, claim, OUT_OF_SCOPE, claim.out_of_scope[scale], ()))
             continue
         if not hasattr(module, name):
             raise OntogenyError(f"{module.__file__}: has no function {name}, but study.yaml lists that claim.")

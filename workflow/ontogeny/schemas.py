@@ -1,0 +1,40 @@
+"""JSON schemas of config.yaml and study.yaml, generated from the typed models: for editors, and for other programs.
+
+    python -m ontogeny.schemas        write workflow/schemas/*.schema.json again
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from ontogeny.config import Config
+from ontogeny.files import write_text
+from ontogeny.rooms import STUDIES
+from ontogeny.study import StudySpec
+
+FOLDER = STUDIES.parents[1] / "schemas"
+MODELS = {"config": Config, "study": StudySpec}
+
+
+def schema_text(name: str) -> str:
+    """The schema of `config` or `study` as it stands in the file."""
+    return json.dumps(MODELS[name].model_json_schema(), indent=1) + "\n"
+
+
+def schema_file(name: str) -> Path:
+    """Where the schema of `config` or `study` lies."""
+    return FOLDER / f"{name}.schema.json"
+
+
+def main() -> int:
+    """Write every schema."""
+    for name in MODELS:
+        write_text(schema_file(name), schema_text(name))
+        print(f"workflow/schemas/{schema_file(name).name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
