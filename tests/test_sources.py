@@ -160,9 +160,7 @@ def test_offline_second_use_writes_nothing(server: Server, tmp_path: Path) -> No
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-def test_silent_mirror_is_skipped_quickly(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_silent_mirror_is_skipped_quickly(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mirrors.ANSWER_SECONDS <= 3
     monkeypatch.setattr(mirrors, "ANSWER_SECONDS", 0.2)
     server.pages[f"/silent/{next(iter(CONTENT))}"] = lambda handler: time.sleep(5)
@@ -259,9 +257,7 @@ def parquet(images: np.ndarray, labels: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def test_parquet_of_images_becomes_idx(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parquet_of_images_becomes_idx(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (7, 5, 4), dtype=np.uint8), rng.integers(0, 10, 7)
     payloads = {
@@ -323,9 +319,7 @@ def test_npm_that_fails_is_skipped(
     assert any(reason in line for line in said)
 
 
-def test_npm_that_is_not_installed_is_skipped(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_npm_that_is_not_installed_is_skipped(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     said = acquired(make_spec(package_mirror("npm"), serve_good(server)), tmp_path / "cache")
     assert any("npm cannot be run (No such file or directory)" in line for line in said)
@@ -410,9 +404,7 @@ def test_cache_that_cannot_be_a_folder(tmp_path: Path) -> None:
         acquire(make_spec(url_mirror(CLOSED)), tmp_path / "file" / "cache", lambda line: None)
 
 
-def test_full_disk_stops_with_a_clear_message(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_stops_with_a_clear_message(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(packed: Path, target: Path) -> None:
         target.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
@@ -459,9 +451,7 @@ def test_two_processes_fetch_once(server: Server, tmp_path: Path) -> None:
     acquired(spec, tmp_path)
 
 
-def test_without_locks_a_race_ends_well(
-    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_locks_a_race_ends_well(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(handle: int, operation: int) -> None:
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
@@ -476,8 +466,7 @@ def test_without_locks_a_race_ends_well(
     server.pages["/good/alpha.idx"] = together
     done: list[Receipt] = []
     racers = [
-        threading.Thread(target=lambda: done.append(acquire(spec, tmp_path, lambda line: None)))
-        for _ in range(2)
+        threading.Thread(target=lambda: done.append(acquire(spec, tmp_path, lambda line: None))) for _ in range(2)
     ]
     for racer in racers:
         racer.start()
@@ -632,9 +621,7 @@ def test_mnist_whole_and_in_the_original_order() -> None:
     assert round(mnist.train_images.mean() / 255, 4) == 0.1307
 
 
-@pytest.mark.parametrize(
-    "content", [b"", decode.idx_header((3,)) + b"ab", decode.idx_header((1, 3)) + b"abc"]
-)
+@pytest.mark.parametrize("content", [b"", decode.idx_header((3,)) + b"ab", decode.idx_header((1, 3)) + b"abc"])
 def test_file_that_is_not_idx(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "labels").write_bytes(content)
     with pytest.raises(DamagedFile, match="labels"):
