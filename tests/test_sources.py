@@ -439,14 +439,14 @@ def test_two_processes_fetch_once(server: Server, tmp_path: Path) -> None:
 
     spec = make_spec(serve_good(server))
     server.pages["/good/alpha.idx"] = slow
-    first = start_acquirer(spec, tmp_path)
-    while not server.requests:
-        time.sleep(0.01)
-    second = start_acquirer(spec, tmp_path)
-    assert second.stdout is not None
-    assert "waiting for another process" in second.stdout.readline()
-    both_started.set()
-    assert (first.wait(10), second.wait(10)) == (0, 0)
+    with start_acquirer(spec, tmp_path) as first:
+        while not server.requests:
+            time.sleep(0.01)
+        with start_acquirer(spec, tmp_path) as second:
+            assert second.stdout is not None
+            assert "waiting for another process" in second.stdout.readline()
+            both_started.set()
+            assert (first.wait(10), second.wait(10)) == (0, 0)
     assert server.requests == ["/good/alpha.idx", "/good/beta.idx"]
     acquired(spec, tmp_path)
 
@@ -480,11 +480,10 @@ def test_killed_acquisition_leaves_nothing_after_the_next(server: Server, tmp_pa
     spec = make_spec(serve_good(server))
     release = threading.Event()
     server.pages["/good/beta.idx"] = lambda handler: release.wait(10)
-    process = start_acquirer(spec, tmp_path)
-    while "/good/beta.idx" not in server.requests:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    with start_acquirer(spec, tmp_path) as process:
+        while "/good/beta.idx" not in server.requests:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
     release.set()
     assert left_behind(tmp_path) != []
     serve_good(server)
