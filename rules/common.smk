@@ -90,3 +90,8 @@ def spec(field):
     return lambda wildcards: load_study(wildcards.study).model_dump(
         mode="json", include={field}
     )[field]
+
+
+def columns_of(study):
+    """Table -> its columns, as study.yaml declares them; their descriptions do not rerun anything."""
+    return {name: list(table.columns) for name, table in load_study(study).tables.items()}

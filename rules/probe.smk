@@ -23,7 +23,7 @@ rule probe:
         runtime=needs("probe", "runtime"),
         gpu=needs("probe", "gpu"),
     params:
-        tables=spec("tables"),
+        columns=lambda wildcards: columns_of(wildcards.study),
         device=CONFIG.device,
         threads=needs("probe", "threads"),
         code=code("probe"),

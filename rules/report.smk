@@ -46,7 +46,7 @@ rule report:
     params:
         studies=CONFIG.selected(),
         specs=lambda wildcards: {
-            study: load_study(study).model_dump_json() for study in CONFIG.selected()
+            study: load_study(study).model_dump_json(exclude={"resources"}) for study in CONFIG.selected()
         },
         code=code("report"),
     message:

@@ -10,7 +10,7 @@ with job(snakemake):
     probe(
         config=ProbeConfig(snakemake.wildcards.study, snakemake.wildcards.scale, snakemake.params.device),
         threads=snakemake.params.threads,
-        columns={name: list(table["columns"]) for name, table in snakemake.params.tables.items()},
+        columns=snakemake.params.columns,
         data=Path(snakemake.input.data),
         runs=[Path(run) for run in snakemake.input.runs],
         out=Path(snakemake.output.tables),
