@@ -95,3 +95,13 @@ def spec(field):
 def columns_of(study):
     """Table -> its columns, as study.yaml declares them; their descriptions do not rerun anything."""
     return {name: list(table.columns) for name, table in load_study(study).tables.items()}
+
+
+def runs_of(study, scale):
+    """The folders of all runs of a study at a scale."""
+    return expand("results/{scale}/{study}/runs/{run}", study=study, scale=scale, run=planned(study, scale).runs)
+
+
+def receipts_of(study):
+    """The receipts of the sources that a study names."""
+    return expand("results/sources/{source}.json", source=load_study(study).sources)

@@ -3,9 +3,7 @@
 
 rule prepare:
     input:
-        receipts=lambda wildcards: expand(
-            rules.acquire.output.receipt, source=load_study(wildcards.study).sources
-        ),
+        receipts=lambda wildcards: receipts_of(wildcards.study),
     output:
         data=directory("results/{scale}/{study}/data"),
     log:

@@ -4,11 +4,7 @@
 rule probe:
     input:
         data=rules.prepare.output.data,
-        runs=lambda wildcards: expand(
-            rules.train.output.run,
-            **wildcards,
-            run=planned(wildcards.study, wildcards.scale).runs,
-        ),
+        runs=lambda wildcards: runs_of(wildcards.study, wildcards.scale),
     output:
         tables=directory("results/{scale}/{study}/probes"),
     log:

@@ -19,6 +19,9 @@ rule report:
         notebooks=expand(
             rules.export.output, study=CONFIG.selected(), allow_missing=True
         ),
+        tables=expand(rules.probe.output.tables, study=CONFIG.selected(), allow_missing=True),
+        runs=lambda wildcards: [run for study in CONFIG.selected() for run in runs_of(study, wildcards.scale)],
+        receipts=lambda wildcards: sorted({file for study in CONFIG.selected() for file in receipts_of(study)}),
         templates=sorted(str(path) for path in (LIBRARY / "report").glob("*.j2")),
     output:
         report(
