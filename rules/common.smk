@@ -14,12 +14,8 @@ if not LIBRARY.is_dir():
 
 # Jobs, their notebooks' kernels and their conda environments find the library and the tools of this installation.
 sys.path.insert(0, str(LIBRARY))
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")])
-)
-os.environ["PATH"] = os.pathsep.join(
-    [str(Path(sys.executable).parent), os.environ["PATH"]]
-)
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
+os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 from ontogeny import fingerprint
 from ontogeny.config import load_config
@@ -37,13 +33,7 @@ def checked(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
-CONFIG_FILE = str(
-    next(
-        iter(
-            [*workflow.overwrite_configfiles[-1:], *workflow.configfiles[-1:], "config"]
-        )
-    )
-)
+CONFIG_FILE = str(next(iter([*workflow.overwrite_configfiles[-1:], *workflow.configfiles[-1:], "config"])))
 CONFIG = checked(load_config, config, CONFIG_FILE)
 SOURCES = checked(load_registry)
 
@@ -65,31 +55,23 @@ def run_of(wildcards):
     """The plan of the run that the wildcards name."""
     runs = planned(wildcards.study, wildcards.scale).runs
     if wildcards.run not in runs:
-        raise WorkflowError(
-            f"{wildcards.study} has no run '{wildcards.run}' at scale {wildcards.scale}: {list(runs)}"
-        )
+        raise WorkflowError(f"{wildcards.study} has no run '{wildcards.run}' at scale {wildcards.scale}: {list(runs)}")
     return runs[wildcards.run]
 
 
 def needs(stage, what):
     """A function of the wildcards: the threads, mem_mb, runtime or gpu that a study asks for at a stage."""
-    return lambda wildcards: getattr(
-        load_study(wildcards.study).stage_resources(stage, wildcards.scale), what
-    )
+    return lambda wildcards: getattr(load_study(wildcards.study).stage_resources(stage, wildcards.scale), what)
 
 
 def code(stage):
     """A function of the wildcards: the fingerprint of the modules that a stage of a study imports."""
-    return lambda wildcards: fingerprint.encode(
-        fingerprint.stage_code(stage, getattr(wildcards, "study", None))
-    )
+    return lambda wildcards: fingerprint.encode(fingerprint.stage_code(stage, getattr(wildcards, "study", None)))
 
 
 def spec(field):
     """A function of the wildcards: a part of the study's study.yaml, as plain values."""
-    return lambda wildcards: load_study(wildcards.study).model_dump(
-        mode="json", include={field}
-    )[field]
+    return lambda wildcards: load_study(wildcards.study).model_dump(mode="json", include={field})[field]
 
 
 def columns_of(study):

@@ -10,15 +10,9 @@ REPORT_FILES = (
 
 rule report:
     input:
-        claims=expand(
-            rules.claims.output.claims, study=CONFIG.selected(), allow_missing=True
-        ),
-        figures=expand(
-            rules.figures.output.figures, study=CONFIG.selected(), allow_missing=True
-        ),
-        notebooks=expand(
-            rules.export.output, study=CONFIG.selected(), allow_missing=True
-        ),
+        claims=expand(rules.claims.output.claims, study=CONFIG.selected(), allow_missing=True),
+        figures=expand(rules.figures.output.figures, study=CONFIG.selected(), allow_missing=True),
+        notebooks=expand(rules.export.output, study=CONFIG.selected(), allow_missing=True),
         tables=expand(rules.probe.output.tables, study=CONFIG.selected(), allow_missing=True),
         runs=lambda wildcards: [run for study in CONFIG.selected() for run in runs_of(study, wildcards.scale)],
         receipts=lambda wildcards: sorted({file for study in CONFIG.selected() for file in receipts_of(study)}),
