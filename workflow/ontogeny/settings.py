@@ -41,12 +41,22 @@ def validate(model: Any, content: Any, where: str) -> Any:
     `where` is the file (and the key within it) that the content comes from.
     Raises ConfigError with one line per wrong key, naming file, key, rule and the nearest valid key.
     """
-    adapter: TypeAdapter[Any] = TypeAdapter(model)
+    adapter = _adapter(model)
     try:
         return adapter.validate_python(content)
     except ValidationError as error:
         lines = [_explain(problem, adapter, where) for problem in error.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from error
+
+
+_ADAPTERS: dict[int, tuple[Any, TypeAdapter[Any]]] = {}  # by identity: annotated unions cannot be hashed
+
+
+def _adapter(model: Any) -> TypeAdapter[Any]:
+    """The adapter of `model`, built once; building one takes milliseconds, and every row of every study needs one."""
+    if id(model) not in _ADAPTERS:
+        _ADAPTERS[id(model)] = (model, TypeAdapter(model))
+    return _ADAPTERS[id(model)][1]
 
 
 def _explain(problem: Any, adapter: TypeAdapter[Any], where: str) -> str:
