@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -69,6 +70,9 @@ def _explain(problem: Any, adapter: TypeAdapter[Any], where: str) -> str:
         return f"{place}: unknown key; {did_you_mean(location[-1], _siblings(adapter, location))}"
     if problem["type"] == "missing":
         return f"{place}: is missing."
+    if problem["type"] == "literal_error":
+        known = re.findall(r"'([^']*)'", problem["ctx"]["expected"])
+        return f"{place}: is {problem['input']!r}, which is not among {known}; {did_you_mean(problem['input'], known)}"
     return f"{place}: {problem['msg']} (found {problem['input']!r})."
 
 
