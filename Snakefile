@@ -19,6 +19,9 @@ CANDIDATES = [Path("config.yaml"), Path("config/config.yaml"), HERE / "config.ya
 configfile: next(filter(Path.exists, CANDIDATES), CANDIDATES[0])
 
 
+report: "workflow/report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/acquire.smk"
 include: "rules/prepare.smk"

@@ -26,7 +26,7 @@ rule report:
         directory(
             expand(
                 "results/{{scale}}/report/{folder}",
-                folder=["studies", "notebooks", "figures"],
+                folder=["studies", "notebooks", "figures", "tables"],
             )
         ),
     log:
@@ -41,7 +41,7 @@ rule report:
         runtime=5,
         gpu=0,
     params:
-        studies=CONFIG.selected(),
+        runs=lambda wildcards: {study: list(planned(study, wildcards.scale).runs) for study in CONFIG.selected()},
         specs=lambda wildcards: {
             study: load_study(study).model_dump_json(exclude={"resources"}) for study in CONFIG.selected()
         },

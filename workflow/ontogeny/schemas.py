@@ -1,6 +1,6 @@
 """JSON schemas of config.yaml and study.yaml, generated from the typed models: for editors, and for other programs.
 
-    python -m ontogeny.schemas        write workflow/schemas/*.schema.json again
+python -m ontogeny.schemas        write workflow/schemas/*.schema.json again
 """
 
 from __future__ import annotations

@@ -11,7 +11,8 @@ with job(snakemake):
     build(
         results=out.parents[1],
         scale=snakemake.wildcards.scale,
-        studies=snakemake.params.studies,
+        studies=list(snakemake.params.runs),
+        runs=snakemake.params.runs,
         out=out,
         templates=Path(snakemake.input.templates[0]).parent,
     )

@@ -51,4 +51,4 @@ def to_html(notebook: Any) -> str:
     """The notebook as one page that loads nothing from elsewhere."""
     exporter = HTMLExporter(embed_images=True, mathjax_url="", require_js_url="", jquery_url="")
     body, _ = exporter.from_notebook_node(notebook)
-    return str(body)
+    return str(body).replace('<script src=""></script>', "")
