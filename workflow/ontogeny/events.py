@@ -54,8 +54,8 @@ class Board:
             self.jobs[job.number] = self.running[job.number] = job
         elif kind == "job_finished":
             self._finish(event["job_id"], now)
-        elif kind == "job_error" and (job := self.running.pop(event["jobid"], None)):
-            self.failed.append(job)
+        elif kind == "job_error" and event["jobid"] in self.running:
+            self.failed.append(self.running.pop(event["jobid"]))
 
     def _finish(self, number: int, now: float) -> None:
         job = self.running.pop(number, None)

@@ -48,7 +48,7 @@ def sole_run(folder: Path = FOLDER) -> Iterator[None]:
 
 
 def workflow_processes(working: Path) -> list[psutil.Process]:
-    """Processes of Snakemake and of its jobs that work in the folder `working`, this one's own line of parents left out."""
+    """Processes of Snakemake and of its jobs that work in the folder `working`, but for this one and its parents."""
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():

@@ -12,10 +12,11 @@ from pathlib import Path
 from ontogeny.config import Config
 from ontogeny.files import write_text
 from ontogeny.rooms import STUDIES
+from ontogeny.settings import Settings
 from ontogeny.study import StudySpec
 
 FOLDER = STUDIES.parents[1] / "schemas"
-MODELS = {"config": Config, "study": StudySpec}
+MODELS: dict[str, type[Settings]] = {"config": Config, "study": StudySpec}
 
 
 def schema_text(name: str) -> str:

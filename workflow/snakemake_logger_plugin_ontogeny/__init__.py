@@ -1,35 +1,42 @@
 """A Snakemake logger that writes the events of a run as JSON lines, for `ontogeny.reproduce` and `ontogeny.why`.
 
-Snakemake finds it by its name on PYTHONPATH. The file to write to is named by the environment variable ONTOGENY_EVENTS.
+Snakemake finds it by its name on PYTHONPATH: `--logger ontogeny`. The file to write to is named by the environment
+variable ONTOGENY_EVENTS. Snakemake's own output and log file stay as they are.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from logging import LogRecord
+import signal
+import threading
+import time
+from logging import ERROR, LogRecord
 from pathlib import Path
 from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-KEPT = ("jobid", "job_id", "jobs", "rule_name", "wildcards", "reason", "output", "log", "done", "total", "stats")
+KEPT = ("jobid", "job_id", "rule_name", "wildcards", "reason", "input", "output", "log", "done", "total", "stats")
 
 
 class LogHandler(LogHandlerBase):
-    """Appends one JSON object for each event."""
+    """Appends one JSON object for each event and error."""
 
     def __post_init__(self) -> None:
-        """Open the file for appending; each line is flushed, so that a reader may follow it."""
-        self._stream = Path(os.environ["ONTOGENY_EVENTS"]).open("a")  # noqa: SIM115  (closed by `close`)
+        """Open the file for appending, and begin to watch the process that started Snakemake."""
+        self._stream = Path(os.environ.get("ONTOGENY_EVENTS", os.devnull)).open("a")  # noqa: SIM115  (closed by `close`)
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
 
     def emit(self, record: LogRecord) -> None:
-        """Write the record if it is an event."""
+        """Write the record, at once, if it is an event or an error."""
         event = getattr(record, "event", None)
-        if event is None:
+        if event is None and record.levelno < ERROR:
             return
         kept = {name: _plain(getattr(record, name)) for name in KEPT if hasattr(record, name)}
-        self._stream.write(json.dumps({"event": str(event), **kept}) + "\n")
+        if record.levelno >= ERROR:
+            kept["message"] = record.getMessage()
+        self._stream.write(json.dumps({"event": str(event or "error"), "time": record.created, **kept}) + "\n")
         self._stream.flush()
 
     def close(self) -> None:
@@ -63,10 +70,19 @@ class LogHandler(LogHandlerBase):
         return False
 
 
+def _end_with(parent: int) -> None:
+    """Interrupt Snakemake and its jobs once the process `parent` is gone, so that nobody computes unwatched."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(os.getpgrp(), signal.SIGINT)
+
+
 def _plain(value: Any) -> Any:
     """What JSON can hold: Snakemake's own lists, dictionaries and paths become plain ones."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, (str, int, float, bool)) or value is None:
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, (int, float, bool)) or value is None:
         return value
     return [_plain(item) for item in value] if hasattr(value, "__iter__") else str(value)

@@ -1,0 +1,1 @@
+"""Catastrophic interference is mitigated in power-law learning environments (Gandhi, Shah, Marupudi & Varma 2024)."""
