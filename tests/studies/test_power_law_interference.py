@@ -80,7 +80,8 @@ def test_the_unrestricted_environment_is_the_released_matrix():
 
 
 def test_budgeted_schedules_have_the_published_ratios():
-    assert env.rehearsal_weights("powerlaw", 9)[-1] / env.rehearsal_weights("powerlaw", 9)[0] == pytest.approx(10.5, abs=0.05)
+    powerlaw = env.rehearsal_weights("powerlaw", 9)
+    assert powerlaw[-1] / powerlaw[0] == pytest.approx(10.5, abs=0.05)
     exponential = env.rehearsal_weights("exponential", 9)
     assert exponential[-1] / exponential[0] == pytest.approx(2981, rel=1e-3)
     assert env.rehearsal_weights("recent", 4).tolist() == [0, 0, 0, 1]
@@ -148,12 +149,13 @@ def test_gradients_and_outputs_are_those_of_torch(batch_norm):
         expected = reference(images[member])
         nn.functional.cross_entropy(expected, labels[member]).backward()
         torch.testing.assert_close(outputs[member].T, expected, atol=1e-5, rtol=1e-4)
+        grads = {name: value[member] for name, value in network.grads.items()}
         linears = [layer for layer in reference if isinstance(layer, nn.Linear)]
         for layer, linear in enumerate(linears):
-            torch.testing.assert_close(network.grads[f"weight{layer}"][member], linear.weight.grad, atol=1e-5, rtol=1e-3)
+            torch.testing.assert_close(grads[f"weight{layer}"], linear.weight.grad, atol=1e-5, rtol=1e-3)
         norms = [layer for layer in reference if isinstance(layer, nn.BatchNorm1d)]
         for layer, norm in enumerate(norms):
-            torch.testing.assert_close(network.grads[f"scale{layer}"][member, :, 0], norm.weight.grad, atol=1e-5, rtol=1e-3)
+            torch.testing.assert_close(grads[f"scale{layer}"][:, 0], norm.weight.grad, atol=1e-5, rtol=1e-3)
             torch.testing.assert_close(network.running[f"variance{layer}"][member, :, 0], norm.running_var)
 
 
@@ -163,7 +165,8 @@ def test_dropout_gradients_match_finite_differences():
 
     def loss() -> float:
         streams = [generator(i, "dropout") for i in range(MEMBERS)]
-        return float(-torch.log_softmax(network.forward(images, streams), 1).gather(1, labels.unsqueeze(1)).mean(2).sum())
+        logs = torch.log_softmax(network.forward(images, streams), 1)
+        return float(-logs.gather(1, labels.unsqueeze(1)).mean(2).sum())
 
     cross_entropy_step(network, images, labels)
     steepest = int(network.flat_grad.abs().argmax())
@@ -199,7 +202,8 @@ def test_fisher_information_is_that_of_single_examples(batch_norm):
     for image in images[1]:
         logs = torch.log_softmax(functional_call(reference, params, (image[None],)), 1)[0]
         for log in logs:
-            for (name, _), grad in zip(params.items(), torch.autograd.grad(log, params.values(), retain_graph=True), strict=True):
+            grads = torch.autograd.grad(log, params.values(), retain_graph=True)
+            for name, grad in zip(params, grads, strict=True):
                 expected[name] += log.exp().detach() * grad**2 / BATCH
     linears = [name for name, layer in reference.named_children() if isinstance(layer, nn.Linear)]
     for layer, name in enumerate(linears):
@@ -207,7 +211,8 @@ def test_fisher_information_is_that_of_single_examples(batch_norm):
         torch.testing.assert_close(information[f"bias{layer}"][1, :, 0], expected[f"{name}.bias"], atol=1e-7, rtol=1e-3)
     norms = [name for name, layer in reference.named_children() if isinstance(layer, nn.BatchNorm1d)]
     for layer, name in enumerate(norms):
-        torch.testing.assert_close(information[f"scale{layer}"][1, :, 0], expected[f"{name}.weight"], atol=1e-7, rtol=1e-3)
+        scale = information[f"scale{layer}"][1, :, 0]
+        torch.testing.assert_close(scale, expected[f"{name}.weight"], atol=1e-7, rtol=1e-3)
 
 
 # --- regularisers

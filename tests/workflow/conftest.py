@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from ontogeny.events import Board, EventFile
-from ontogeny.rooms import all_studies
 from ontogeny.scaffold import ROOT, make_study
 
 SMOKE = ("--config", "scale=smoke")
@@ -114,8 +113,10 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 def scaffold_checkout(path: Path) -> Checkout:
     """A copy of the checkout in which the scaffold's study `alpha` takes the place of the real ones."""
     checkout = Checkout(path)
-    for study in all_studies():
-        shutil.rmtree(path / "workflow" / "ontogeny" / "studies" / study)
-        (path / "notebooks" / f"{study}.ipynb").unlink()
+    for room in (path / "workflow" / "ontogeny" / "studies").iterdir():
+        if room.is_dir():
+            shutil.rmtree(room)
+    for notebook in (path / "notebooks").glob("*.ipynb"):
+        notebook.unlink()
     make_study("alpha", path)
     return checkout

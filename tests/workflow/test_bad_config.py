@@ -145,7 +145,9 @@ def test_a_scale_that_drops_an_unknown_row_is_refused(alpha: Path) -> None:
         study.plan("alpha", "smoke")
 
 
-@pytest.mark.parametrize(("text", "message"), [("a: [1", "not valid YAML"), ("- 1", "mapping"), (None, "cannot be read")])
+@pytest.mark.parametrize(
+    ("text", "message"), [("a: [1", "not valid YAML"), ("- 1", "mapping"), (None, "cannot be read")]
+)
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "x.yaml"
     if text is not None:
@@ -170,10 +172,12 @@ def test_the_list_of_sources_is_checked(tmp_path: Path) -> None:
         (("results/smoke/alpha/runs/decay-s7-9",), "has no run 'decay-s7-9'"),
     ],
 )
-def test_snakemake_stops_with_the_message_and_writes_nothing(small: Checkout, arguments: tuple[str, ...], message: str) -> None:
-    before = {path for path in small.path.rglob("results/**/*")}
+def test_snakemake_stops_with_the_message_and_writes_nothing(
+    small: Checkout, arguments: tuple[str, ...], message: str
+) -> None:
+    before = set(small.path.rglob("results/**/*"))
     done = small.snakemake("--cores", "1", *arguments)
     assert done.returncode != 0
     assert message in done.stdout
     assert "Traceback (most recent call last)" not in done.stdout
-    assert {path for path in small.path.rglob("results/**/*")} == before
+    assert set(small.path.rglob("results/**/*")) == before

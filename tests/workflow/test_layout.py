@@ -13,7 +13,15 @@ import yaml
 from ontogeny.scaffold import ROOT
 from tests.workflow.conftest import Checkout, scaffold_checkout
 
-JOBS = {"prepare alpha", "train alpha decay-s0-2", "probe alpha", "claims alpha", "figures alpha", "export alpha", "report"}
+JOBS = {
+    "prepare alpha",
+    "train alpha decay-s0-2",
+    "probe alpha",
+    "claims alpha",
+    "figures alpha",
+    "export alpha",
+    "report",
+}
 
 
 def test_a_bare_snakemake_finds_the_default_profile(small: Checkout) -> None:
@@ -41,7 +49,9 @@ def test_it_runs_from_another_folder(small: Checkout, tmp_path: Path) -> None:
     assert not (small.path / "results" / "smoke" / "alpha" / "claims.json").exists()
 
 
-@pytest.mark.parametrize(("use", "prefix"), [("use rule * from ontogeny", ""), ("use rule * from ontogeny as onto_*", "onto_")])
+@pytest.mark.parametrize(
+    ("use", "prefix"), [("use rule * from ontogeny", ""), ("use rule * from ontogeny as onto_*", "onto_")]
+)
 def test_it_can_be_imported_as_a_module(small: Checkout, tmp_path: Path, use: str, prefix: str) -> None:
     (tmp_path / "Snakefile").write_text(
         f'configfile: "mine.yaml"\n\nmodule ontogeny:\n    snakefile: "{small.path}/workflow/Snakefile"\n'

@@ -39,7 +39,7 @@ def room(study: str, file: str) -> str:
 
 
 def first_number(study: str) -> tuple[str, str, Any]:
-    """A row of the study at smoke scale, and a setting of it that is a plain number, with another value that is valid."""
+    """A row of the study at smoke scale, a setting of it that is a plain number, and another valid value."""
     for run in plan(study, "smoke").runs.values():
         for key, value in run.settings.items():
             if isinstance(value, float) and 0 < value < 1:
@@ -137,7 +137,8 @@ def test_the_style_of_figures_draws_all(smoke: Checkout) -> None:
 
 
 @pytest.mark.parametrize(
-    "file", ["workflow/ontogeny/run.py", "workflow/ontogeny/files.py", room(STUDY, "train.py"), room(STUDY, "claims.py")]
+    "file",
+    ["workflow/ontogeny/run.py", "workflow/ontogeny/files.py", room(STUDY, "train.py"), room(STUDY, "claims.py")],
 )
 def test_comments_and_docstrings_rerun_nothing(smoke: Checkout, file: str) -> None:
     first_quote = '"""'

@@ -25,7 +25,12 @@ CONDA_NAMES = {"pytorch": "torch"}  # what the package is called on conda-forge 
 
 def tool(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", *command], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        [sys.executable, "-m", *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
 
 
@@ -82,7 +87,9 @@ def test_a_study_is_complete(study: str) -> None:
     for name in ("settings", "data", "train", "probe", "claims", "bench"):
         assert (room / f"{name}.py").exists(), name
     assert (ROOT / "tests" / "studies" / f"test_{study}.py").exists()
-    functions = {node.name for node in ast.parse((room / "claims.py").read_text()).body if isinstance(node, ast.FunctionDef)}
+    functions = {
+        node.name for node in ast.parse((room / "claims.py").read_text()).body if isinstance(node, ast.FunctionDef)
+    }
     testable = {name for name, claim in spec.claims.items() if len(claim.out_of_scope) < len(spec.scales)}
     assert testable <= functions
     notebook = (ROOT / "notebooks" / f"{study}.ipynb").read_text()
@@ -103,7 +110,9 @@ def test_notebooks_are_committed_without_outputs(study: str) -> None:
 
 def test_the_library_loads_no_pickles() -> None:
     for path in LIBRARY:
-        assert not re.search(r"allow_pickle=True|torch\.load\(|^import pickle|from pickle", path.read_text(), re.MULTILINE), path
+        assert not re.search(
+            r"allow_pickle=True|torch\.load\(|^import pickle|from pickle", path.read_text(), re.MULTILINE
+        ), path
 
 
 def test_functions_fit_on_a_screen() -> None:
@@ -152,7 +161,9 @@ def test_every_import_of_the_library_is_required() -> None:
             module = node.module if isinstance(node, ast.ImportFrom) else None
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else [module] if module else []
             for name in {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"ontogeny"}:
-                assert {owner.lower().replace("_", "-") for owner in owners[name]} & set(required), f"{path.name}: {name}"
+                assert {owner.lower().replace("_", "-") for owner in owners[name]} & set(required), (
+                    f"{path.name}: {name}"
+                )
 
 
 def test_requirements_for_tests_are_pinned() -> None:

@@ -39,7 +39,10 @@ def test_a_second_run_has_nothing_to_do_and_says_so(finished: Checkout) -> None:
 def test_the_author_is_told_what_to_fill_in(tmp_path: Path) -> None:
     files = make_study("beta", tmp_path)
     assert {path.name for path in files} >= {"study.yaml", "train.py", "beta.ipynb", "test_beta.py"}
-    assert "FILL IN" in destinations("beta", tmp_path)[next(t for t in destinations("beta") if t.name == "study.yaml")].read_text()
+    assert (
+        "FILL IN"
+        in destinations("beta", tmp_path)[next(t for t in destinations("beta") if t.name == "study.yaml")].read_text()
+    )
     assert not any("@slug@" in path.read_text() for path in files)
 
 

@@ -10,7 +10,7 @@ from ontogeny.studies.corrupted_grokking.settings import DataSettings
 
 
 def prepare(settings: DataSettings, sources: Sources, out: OutFolder) -> None:
-    """Write one addition-p<modulus>.npz for each modulus p: `answer`, shape (p, p), with answer[m, n] = (m + n) mod p."""
+    """Write addition-p<modulus>.npz for each modulus p, with answer[m, n] = (m + n) mod p, shape (p, p)."""
     for modulus in settings.moduli:
         residues = np.arange(modulus, dtype=np.int64)
         answer = (residues[:, None] + residues[None, :]) % modulus

@@ -20,9 +20,10 @@ from ontogeny.studies.corrupted_grokking.lookup import Lookup, target_positions
 from ontogeny.studies.corrupted_grokking.members import Member, Recorder, members, tasks_of, weight_decays
 from ontogeny.studies.corrupted_grokking.model import initial_weights, measures, predictions
 from ontogeny.studies.corrupted_grokking.optimiser import FusedAdamW
+from ontogeny.studies.corrupted_grokking.settings import FullBatch
 from ontogeny.studies.corrupted_grokking.task import Task
 
-CACHE_ELEMENTS = 160_000  # activations of one piece on a CPU: two such arrays and the weights fit a 2 MB cache
+CACHE_ELEMENTS = 280_000  # activations of one piece on a CPU, so that it is still in the cache when it is used again
 GPU_ELEMENTS = 2**28
 
 
@@ -71,54 +72,69 @@ def _pieces(tasks: Sequence[Task], count: int, modulus: int, device: str) -> tup
     pairs = torch.stack([task.train for task in tasks])
     labels = torch.stack([task.label[task.train] for task in tasks])
     return tuple(
-        Piece(Lookup.of(part, modulus, 3, device), target_positions(label, modulus, device))
+        Piece(Lookup.of(part, modulus, 3, device), target_positions(label, modulus).to(device))
         for part, label in zip(pairs.tensor_split(count, dim=1), labels.tensor_split(count, dim=1), strict=True)
     )
 
 
-class Gradient:
-    """Gradients of the members of a block. Owns the arrays that every piece reuses."""
+class Arrays:
+    """Flat arrays that all blocks of an ensemble share: one block is advanced at a time."""
 
     def __init__(self, blocks: Sequence[Block], weights: Tensor) -> None:
         """weights: the whole ensemble's, (M, 3, p, N)."""
-        _, _, self.modulus, self.width = weights.shape
+        _, _, modulus, width = weights.shape
         size = max(len(piece.targets) for block in blocks for piece in block.pieces)
-        most = max(piece.lookup.members for block in blocks for piece in block.pieces)
-        self._squares = weights.new_empty(size * self.width)
-        self._error = weights.new_empty(size * self.modulus)
-        self._gradient = weights.new_empty(most, 3, self.modulus, self.width)
-        self._minus_one = weights.new_full((size,), -1.0)
+        members = max(block.members.stop - block.members.start for block in blocks)
+        self.squares = weights.new_empty(size * width)
+        self.error = weights.new_empty(size * modulus)
+        self.gradient = weights.new_empty(members, 3, modulus, width)
+        self.minus_one = weights.new_full((size,), -1.0)
 
-    def __call__(self, block: Block, weights: Tensor, masks: Iterator[Tensor] | None = None) -> Tensor:
-        """The gradient (r, 3, p, N) at the block's `weights`; it is overwritten by the next call.
+
+class BlockGradient:
+    """The gradient of one block's members. Views of weights and arrays are made once, not at every step."""
+
+    def __init__(self, block: Block, weights: Tensor, arrays: Arrays) -> None:
+        """weights: the whole ensemble's, (M, 3, p, N); they may change in place between calls."""
+        _, _, modulus, width = weights.shape
+        self.block = block
+        self.weights = weights[block.members]
+        self.readout = self.weights[:, 2]
+        self.result = arrays.gradient[: len(self.weights)]
+        self.operands, self.answers = self.result[:, :2], self.result[:, 2]
+        self.scale = 2 / (block.examples * modulus)
+        self.views = []
+        for piece in block.pieces:
+            count = len(piece.targets)
+            squares = arrays.squares[: count * width].view(len(self.weights), -1, width)
+            error = arrays.error[: count * modulus]
+            self.views.append((squares, error, error.view(len(self.weights), -1, modulus), arrays.minus_one[:count]))
+
+    def __call__(self, masks: Iterator[Tensor] | None = None) -> Tensor:
+        """The gradient (r, 3, p, N) at the present weights; it is overwritten by the next call.
 
         masks: for each piece the dropout factors (r, B, N) of its pre-activations.
         """
-        gradient = self._gradient[: len(weights)]
-        scale = 2 / (block.examples * self.modulus)
-        for index, piece in enumerate(block.pieces):
-            total = piece.lookup.gather(weights)
+        for index, piece in enumerate(self.block.pieces):
+            total = piece.lookup.gather(self.weights)
             mask = None if masks is None else next(masks)
             if mask is not None:
                 total.mul_(mask)
-            back = self._readout(piece, weights[:, 2], total, scale, gradient[:, 2], fresh=index == 0)
+            back = self._through_readout(index, total)
             if mask is not None:
                 back.mul_(mask)
             sums = piece.lookup.scatter(back)
-            gradient[:, :2] = sums if index == 0 else sums.add_(gradient[:, :2])
-        return gradient
+            torch.add(self.operands, sums, out=self.operands) if index else self.operands.copy_(sums)
+        return self.result
 
-    def _readout(
-        self, piece: Piece, readout: Tensor, total: Tensor, scale: float, gradient: Tensor, fresh: bool
-    ) -> Tensor:
-        """Add a piece's part to the readout's `gradient` (or set it, if `fresh`); return dL/dz, (r, B, N), from z."""
-        count = len(piece.targets)
-        squares = torch.mul(total, total, out=self._squares[: total.numel()].view(total.shape))
-        error = self._error[: count * self.modulus].view(len(readout), -1, self.modulus)
-        torch.bmm(squares, readout.mT, out=error)
-        error.view(-1).index_add_(0, piece.targets, self._minus_one[:count])
-        gradient.baddbmm_(error.mT, squares, beta=0 if fresh else 1, alpha=scale)
-        return torch.baddbmm(squares, error, readout, beta=0, alpha=2 * scale, out=squares).mul_(total)
+    def _through_readout(self, index: int, total: Tensor) -> Tensor:
+        """Add the part of piece number `index` to the readout's gradient; return dL/dz from z = `total`, (r, B, N)."""
+        squares, flat, error, minus_one = self.views[index]
+        torch.mul(total, total, out=squares)
+        torch.bmm(squares, self.readout.mT, out=error)
+        flat.index_add_(0, self.block.pieces[index].targets, minus_one)
+        self.answers.baddbmm_(error.mT, squares, beta=1 if index else 0, alpha=self.scale)
+        return torch.baddbmm(squares, error, self.readout, beta=0, alpha=2 * self.scale, out=squares).mul_(total)
 
 
 class Dropout:
@@ -136,13 +152,14 @@ class Dropout:
         if not any(rate for rate, _ in chosen):
             return None
         return (
-            torch.stack([
-                torch.empty(len(piece.targets) // len(chosen), width, device=self.device)
-                .bernoulli_(1 - rate, generator=stream).div_(1 - rate)
-                for rate, stream in chosen
-            ])
+            torch.stack([self._draw(len(piece.targets) // len(chosen), width, *member) for member in chosen])
             for piece in block.pieces
-        )  # fmt: skip
+        )
+
+    def _draw(self, examples: int, width: int, rate: float, stream: torch.Generator) -> Tensor:
+        """Factors (examples, N) of one member."""
+        kept = torch.rand(examples, width, generator=stream, device=self.device) >= rate
+        return kept.to(torch.float32).div_(1 - rate)
 
     def state(self) -> State:
         """The streams that are in use."""
@@ -150,31 +167,46 @@ class Dropout:
         return {f"dropout-{index}": stream for index, (rate, stream) in pairs if rate}
 
 
+class Ensemble:
+    """All members of a run, with their optimiser."""
+
+    def __init__(self, ensemble: Sequence[Member], tasks: Sequence[Task], settings: FullBatch, device: str) -> None:
+        self.device = device
+        self.weights = initial_weights([member.seed for member in ensemble], settings.modulus, settings.width, device)
+        self.dropout = Dropout(ensemble, device)
+        blocks = cut(tasks, settings.modulus, settings.width, device)
+        arrays = Arrays(blocks, self.weights)
+        self.gradients = [BlockGradient(block, self.weights, arrays) for block in blocks]
+        self.optimiser = FusedAdamW({"weights": self.weights}, settings, weight_decays(ensemble, device), len(blocks))
+
+    def advance(self, steps: int) -> None:
+        """Train every member for `steps` steps. Block after block: what a block needs stays in the cache meanwhile."""
+        for index, gradient in enumerate(self.gradients):
+            block = gradient.block
+            for _ in range(steps):
+                masks = self.dropout.masks(block, self.weights.shape[-1])
+                self.optimiser.step({"weights": gradient(masks)}, block.members, index)
+
+    def predicted(self) -> Tensor:
+        """The answer to each of the p^2 pairs, (M, p^2)."""
+        return predictions(self.weights, piece_elements(self.device))
+
+    def state(self) -> State:
+        """All that a resumed training needs."""
+        return {**self.optimiser.state(), **self.dropout.state()}
+
+
 def train_full_batch(config: RunConfig, data: Folder, run: Run) -> None:
-    """Train all members of the run together; log accuracies and spectra, keep the final weights if the row asks for it."""
-    settings, device = config.settings, config.device
-    ensemble = members(config)
-    tasks = tasks_of(ensemble, data, settings.modulus)
-    weights = initial_weights([member.seed for member in ensemble], settings.modulus, settings.width, device)
-    blocks = cut(tasks, settings.modulus, settings.width, device)
-    gradient, dropout, recorder = Gradient(blocks, weights), Dropout(ensemble, device), Recorder(run, ensemble, tasks)
-    optimiser = FusedAdamW({"weights": weights}, settings, weight_decays(ensemble, device), len(blocks))
-    state: State = {**optimiser.state(), **dropout.state()}
-    recorder.log(0, predictions(weights, piece_elements(device)), measures(weights))
-    for step in run.steps(settings.steps, state):
-        advance(blocks, gradient, optimiser, dropout)
-        if recorder.due(step + 1):
-            recorder.log(step + 1, predictions(weights, piece_elements(device)), measures(weights))
+    """Train all members of the run; log accuracies and spectra, keep the final weights if the row asks for it."""
+    settings, everyone = config.settings, members(config)
+    tasks = tasks_of(everyone, data, settings.modulus)
+    ensemble, recorder = Ensemble(everyone, tasks, settings, config.device), Recorder(run, everyone, tasks)
+    recorder.log(0, ensemble.predicted(), measures(ensemble.weights))
+    for steps in recorder.stretches(ensemble.state()):
+        ensemble.advance(len(steps))
+        recorder.log(steps.stop, ensemble.predicted(), measures(ensemble.weights))
     if settings.keep_weights:
-        run.checkpoint("final", {"weights": weights})
-
-
-def advance(blocks: Sequence[Block], gradient: Gradient, optimiser: FusedAdamW, dropout: Dropout) -> None:
-    """One step of every member."""
-    weights = optimiser.params["weights"]
-    for index, block in enumerate(blocks):
-        masks = dropout.masks(block, weights.shape[-1])
-        optimiser.step({"weights": gradient(block, weights[block.members], masks)}, block.members, index)
+        run.checkpoint("final", {"weights": ensemble.weights})
 
 
 def flops(modulus: int, width: int, examples: int) -> float:

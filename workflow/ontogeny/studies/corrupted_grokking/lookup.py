@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,7 @@ class Lookup:
     """The same number B of examples for each of r members.
 
     Tables of a member: one array (tables * p, N) that begins with the p rows of U and the p rows of V.
-    rows, first_row: table rows that each example adds up. uses, first_use: examples that each of U's and V's rows is in.
+    rows, first_row: table rows that each example adds up. uses, first_use: examples that each row of U and V is in.
     Both are pairs of indices and offsets, as embedding_bag takes them.
     """
 
@@ -55,7 +54,6 @@ def _sums(table: Tensor, indices: Tensor, offsets: Tensor) -> Tensor:
     return embedding_bag(indices, table, offsets, mode="sum", include_last_offset=True)
 
 
-def target_positions(labels: Sequence[Tensor], outputs: int, device: str) -> Tensor:
-    """Where the labels, one (B,) tensor a member, stand in the flattened outputs (r, B, p)."""
-    flat = torch.cat(list(labels))
-    return (torch.arange(len(flat)) * outputs + flat).to(device)
+def target_positions(labels: Tensor, outputs: int) -> Tensor:
+    """Where the labels (r, B) stand in the flattened outputs (r, B, p)."""
+    return torch.arange(labels.numel(), device=labels.device) * outputs + labels.flatten()

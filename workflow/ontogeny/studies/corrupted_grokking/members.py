@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ontogeny.files import Folder
-from ontogeny.run import Run, RunConfig
+from ontogeny.run import Run, RunConfig, State
 from ontogeny.studies.corrupted_grokking.task import Accuracies, Task, corrupted_task
 
 
@@ -56,10 +56,12 @@ class Recorder:
         fields = [asdict(member) for member in ensemble]
         self.columns = {name: [member[name] for member in fields] for name in fields[0]}
 
-    def due(self, step: int) -> bool:
-        """Whether the state after `step` steps is to be logged."""
+    def stretches(self, state: State, phase: str = "train") -> Iterator[range]:
+        """The steps from one logged state to the next, as ranges: the unit in which a training is saved and resumed."""
         settings = self.run.config.settings
-        return step % settings.log_every == 0 or step == settings.steps
+        bounds = [*range(0, settings.steps, settings.log_every), settings.steps]
+        for index in self.run.steps(len(bounds) - 1, state, phase):
+            yield range(bounds[index], bounds[index + 1])
 
     def log(self, step: int, predicted: Tensor, measures: dict[str, Any]) -> None:
         """Log accuracies and further `measures`, (M,) each. Raises DivergedTraining if a measure is not finite."""

@@ -1,7 +1,7 @@
 """The quadratic two-layer network f(m, n) = W (U e_m + V e_n)^2, without biases.
 
-Its three weight matrices have one shape: U[m, k], V[n, k] and W[q, k] (readout, one row an answer) are all p x N, so that
-an ensemble is one tensor `weights` (M, 3, p, N), and weights[:, :, :, k] is what belongs to neuron k.
+Its three weight matrices have one shape: U[m, k], V[n, k] and W[q, k] (readout, one row an answer) are all p x N. So an
+ensemble is one tensor `weights` (M, 3, p, N), and weights[:, :, :, k] is what belongs to neuron k.
 """
 
 from __future__ import annotations
@@ -30,17 +30,22 @@ def hidden(weights: Tensor, first: slice) -> Tensor:
     return total.square_().flatten(1, 2)
 
 
-def predictions(weights: Tensor, elements: int) -> Tensor:
-    """The answer to each of the p^2 pairs, (M, p^2), holding about `elements` activations at a time."""
+def predictions(weights: Tensor, elements: int, constant: Tensor | None = None) -> Tensor:
+    """The answer to each of the p^2 pairs, (M, p^2), holding about `elements` activations at a time.
+
+    constant: (M, 1, p), added to the outputs.
+    """
     members, _, modulus, width = weights.shape
+    if constant is None:
+        constant = weights.new_zeros(members, 1, modulus)
     rows = max(1, min(modulus, elements // (modulus * width)))
     block = max(1, elements // (rows * modulus * width))
     return torch.cat([
         torch.cat([
-            torch.bmm(hidden(part, slice(row, row + rows)), part[:, 2].mT).argmax(dim=2)
+            torch.baddbmm(added, hidden(part, slice(row, row + rows)), part[:, 2].mT).argmax(dim=2)
             for row in range(0, modulus, rows)
         ], dim=1)
-        for part in weights.split(block)
+        for part, added in zip(weights.split(block), constant.split(block), strict=True)
     ])  # fmt: skip
 
 

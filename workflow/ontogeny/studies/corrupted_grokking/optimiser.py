@@ -21,7 +21,7 @@ class FusedAdamW:
     def __init__(
         self, params: Mapping[str, Tensor], settings: RunSettings, weight_decay: Tensor, blocks: int = 1
     ) -> None:
-        """params: tensors (M, ...), updated in place. weight_decay: (M,). blocks: in how many blocks members advance."""
+        """params: tensors (M, ...), updated in place. weight_decay: (M,). blocks: how many blocks the members form."""
         self.params = dict(params)
         self.settings = settings
         self.shrink = 1 - settings.learning_rate * weight_decay

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -52,7 +54,7 @@ class _Single:
         self, settings: Environments, width: int, device: str, images: Tensor, rows: Tensor, labels: Tensor
     ) -> None:
         sizes = [PIXELS, *[width] * settings.hidden_layers]
-        hidden = [layer for a, b in zip(sizes, sizes[1:], strict=False) for layer in (nn.Linear(a, b), nn.ReLU())]
+        hidden = [layer for a, b in pairwise(sizes) for layer in (nn.Linear(a, b), nn.ReLU())]
         self.network = nn.Sequential(*hidden, nn.Linear(width, CLASSES)).to(device)
         self.adam = torch.optim.Adam(self.network.parameters(), lr=settings.learning_rate)
         self.images, self.rows, self.labels = images, rows, labels

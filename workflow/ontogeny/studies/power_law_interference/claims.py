@@ -104,7 +104,7 @@ def c4(tables: Tables, interval: Interval) -> dict[str, Estimate]:
     speed, tests = tables["speed"], {}
     for name in ("powerlaw", "sequential", "fresh"):
         chosen = speed[(speed["row"] == "environments") & (speed["environment"] == name)]
-        trials = chosen.pivot(index="seed", columns="task", values="trials").to_numpy(float)
+        trials = chosen.pivot_table(index="seed", columns="task", values="trials").to_numpy(float)
         slope = interval.mean(slopes(trials))
         change_width = (slope.high - slope.low) * (trials.shape[1] - 1)
         tests[f"slope_{name}"] = slope
@@ -179,12 +179,13 @@ def errors_by_lag(tables: Tables, environment: str) -> Floats:
     """Error after the last phase on the task that was introduced 0, 1, 2, … phases ago: (seeds, lags)."""
     accuracy = tables["accuracy"]
     chosen = accuracy[(accuracy["row"] == "environments") & (accuracy["environment"] == environment)]
-    matrix = chosen[chosen["phase"] == chosen["phase"].max()].pivot(index="seed", columns="task", values="accuracy")
+    last = chosen[chosen["phase"] == chosen["phase"].max()]
+    matrix = last.pivot_table(index="seed", columns="task", values="accuracy")
     return 1 - matrix.to_numpy(float)[:, ::-1]
 
 
 def power_preference(curves: Floats) -> Floats:
-    """AIC of error = a exp(b lag) minus AIC of error = a (1 + lag)^b for curves (n, lags); above 0: the power fits better.
+    """AIC of error = a exp(b lag) minus AIC of error = a (1 + lag)^b; above 0: the power fits better. curves: (n, lag).
 
     Both have two parameters, so the difference is lags * log(RSS_exponential / RSS_power).
     """

@@ -20,7 +20,7 @@ POSITION_START, POSITION_STEP, POSITION_POWER = 0.10, 0.01, 4.0
 
 def need(lag: NDArray[np.int64]) -> Floats:
     """How often a task that was introduced `lag` phases ago is met, relative to lag 0: (20 / (20 + 2 lag))^5.6."""
-    return (CLOCK_START / (CLOCK_START + CLOCK_STEP * lag)) ** EXPONENT
+    return np.asarray((CLOCK_START / (CLOCK_START + CLOCK_STEP * lag)) ** EXPONENT, np.float64)
 
 
 def rehearsal_weights(environment: Environment, old: int) -> Floats:

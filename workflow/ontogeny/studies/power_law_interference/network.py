@@ -7,6 +7,7 @@ lie in one flat vector, so that Adam and the quadratic penalties are a handful o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -14,15 +15,13 @@ from torch import Tensor
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1  # PyTorch's defaults
 
 
-def initial_parameters(
-    sizes: Sequence[int], batch_norm: bool, stream: torch.Generator
-) -> dict[str, Tensor]:
+def initial_parameters(sizes: Sequence[int], batch_norm: bool, stream: torch.Generator) -> dict[str, Tensor]:
     """One network with PyTorch's default initialisation: weights and biases uniform in +-1/sqrt(inputs).
 
     sizes: units of the input, of every hidden layer, and of the output.
     """
     params: dict[str, Tensor] = {}
-    for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
         bound = inputs**-0.5
         params[f"weight{layer}"] = (2 * torch.rand(outputs, inputs, generator=stream) - 1) * bound
         params[f"bias{layer}"] = (2 * torch.rand(outputs, 1, generator=stream) - 1) * bound
@@ -100,8 +99,8 @@ class Perceptrons:
     def fisher(self, images: Tensor) -> Tensor:
         """Exact diagonal Fisher information, averaged over images (M, B, pixels), in the flat layout.
 
-        F = mean_n sum_c p_c(n) (d log p_c(n) / d theta)^2. For a linear layer with inputs a and errors d the sum of squares
-        over examples is (d^2)(a^2)', so that no gradient of a single example is ever formed.
+        F = mean_n sum_c p_c(n) (d log p_c(n) / d theta)^2. For a linear layer with inputs a and errors d the sum of
+        squares over examples is (d^2)(a^2)': no gradient of a single example is ever formed.
         """
         probabilities = torch.softmax(self.forward(images), 1)
         classes, batch = probabilities.shape[1:]
@@ -175,4 +174,3 @@ class Perceptrons:
         squares = delta.square().unflatten(2, (labels, -1)).sum(2)
         information[f"scale{layer}"] += (squares * self._normalised[layer][0].square()).sum(2, keepdim=True)
         information[f"shift{layer}"] += squares.sum(2, keepdim=True)
-

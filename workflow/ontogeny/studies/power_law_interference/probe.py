@@ -31,7 +31,7 @@ def summarise(accuracy: pd.DataFrame) -> pd.DataFrame:
     """Average accuracy, forgetting and backward transfer after every phase, one row per network and phase."""
     rows = []
     for key, group in accuracy.groupby(NETWORK, sort=True):
-        matrix = group.pivot(index="phase", columns="task", values="accuracy").to_numpy(float)
+        matrix = group.pivot_table(index="phase", columns="task", values="accuracy").to_numpy(float)
         rows += [dict(zip(NETWORK, key, strict=True)) | {"phase": t} | measures(matrix, t) for t in range(len(matrix))]
     return pd.DataFrame(rows)
 
@@ -40,10 +40,12 @@ def measures(matrix: np.ndarray, phase: int) -> dict[str, float]:
     """Of a[i, j], the accuracy on task j after phase i: what holds after `phase` (counted from 0).
 
     AA = mean_{j<=t} a[t,j]; FM = mean_{j<t} (max_{i<t} a[i,j] - a[t,j]); BWT = mean_{j<t} (a[t,j] - a[j,j]). The
-    need-weighted accuracy weighs the old tasks like the power-law environment rehearses them; missing if there are none.
+    need-weighted accuracy weighs the old tasks as the power-law environment rehearses them. Missing: no old task.
     """
     now, old = matrix[phase, : phase + 1], np.arange(phase)
-    measured = {"average_accuracy": now.mean(), "forgetting": np.nan, "backward_transfer": np.nan, "need_accuracy": np.nan}
+    measured = {"average_accuracy": now.mean()} | dict.fromkeys(
+        ("forgetting", "backward_transfer", "need_accuracy"), np.nan
+    )
     if phase:
         best = np.nanmax(matrix[:phase, :phase], axis=0)
         measured["forgetting"] = (best - now[:-1]).mean()

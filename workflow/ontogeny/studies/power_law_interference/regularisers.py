@@ -1,7 +1,7 @@
 """What protects a sequential learner: EWC, synaptic intelligence and learning without forgetting, member by member.
 
-EWC and SI are quadratic penalties sum_i P_i (theta_i - theta*_i)^2 / 2, summed over tasks; P and Q = P theta* are all that
-their gradient P theta - Q needs, however many tasks there were. Each regulariser has a strength per member.
+EWC and SI are quadratic penalties sum_i P_i (theta_i - theta*_i)^2 / 2, summed over tasks; P and Q = P theta* are all
+that their gradient P theta - Q needs, however many tasks there were. Each regulariser has a strength per member.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class QuadraticPenalty(Unprotected):
 
 
 class ElasticWeights(QuadraticPenalty):
-    """EWC (Kirkpatrick et al. 2017), off-line form: lambda/2 sum_k F_k (theta - theta_k)^2, F the exact Fisher diagonal."""
+    """EWC (Kirkpatrick et al. 2017), off-line form: lambda/2 sum_k F_k (theta - theta_k)^2, exact diagonal Fisher F."""
 
     def end_task(self, images: Tensor) -> None:
         """Add lambda F of the task just learned, anchored where the parameters are now."""
@@ -76,16 +76,18 @@ class PathIntegral(QuadraticPenalty):
     def __init__(self, network: Perceptrons, strengths: Tensor, damping: float) -> None:
         super().__init__(network, strengths)
         self.damping = damping
-        self.path = torch.zeros_like(network.flat)
+        self.path, self.start = torch.zeros_like(network.flat), torch.zeros_like(network.flat)
+        self.gradient, self.previous = torch.zeros_like(network.flat), torch.zeros_like(network.flat)
 
     def begin_task(self, task: int) -> None:
         """Start a new path here."""
         self.path.zero_()
-        self.start = self.network.flat.clone()
+        self.start.copy_(self.network.flat)
 
     def before_update(self) -> None:
         """Remember the data's gradient and where the update starts from, then add the penalty."""
-        self.gradient, self.previous = self.network.flat_grad.clone(), self.network.flat.clone()
+        self.gradient.copy_(self.network.flat_grad)
+        self.previous.copy_(self.network.flat)
         super().before_update()
 
     def after_update(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -38,28 +39,43 @@ def make_world(
     arrays: those of images.npz. train, exam: numbers of images. tuning: examine on training images that the seed does
     not train on, so that no test image has a say in the choice of a strength.
     """
-    pieces = [_seed_world(arrays, seed, tasks, train, exam, tuning) for seed in seeds]
-    images, labels, exam_images, exam_labels = (torch.stack(piece).to(device) for piece in zip(*pieces, strict=True))
-    return World(tuple(seeds), images.flatten(0, 2), labels, exam_images, exam_labels)
+    drawn = [_draw_images(arrays, seed, train, exam, tuning) for seed in seeds]
+    images, labels, exam_images, exam_labels = zip(*drawn, strict=True)
+    return World(
+        seeds=tuple(seeds),
+        images=_permute(images, seeds, tasks).flatten(0, 2).to(device),
+        labels=torch.from_numpy(np.stack(labels)).long().to(device),
+        exam_images=_permute(exam_images, seeds, tasks).to(device),
+        exam_labels=torch.from_numpy(np.stack(exam_labels)).long().to(device),
+    )
 
 
-def _seed_world(
-    arrays: Mapping[str, np.ndarray], seed: int, tasks: int, train: int, exam: int, tuning: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _draw_images(
+    arrays: Mapping[str, np.ndarray], seed: int, train: int, exam: int, tuning: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Training images and labels, examination images and labels of a seed, the pixels in their own order."""
     order = torch.randperm(len(arrays["train_labels"]), generator=generator(seed, "training images")).numpy()
-    chosen, source, rows = order[:train], "train", order[train : train + exam]
+    source, rows = "train", order[train : train + exam]
     if not tuning:
         source = "test"
         rows = torch.randperm(len(arrays["test_labels"]), generator=generator(seed, "test images")).numpy()[:exam]
-    images, exam_images = arrays["train_images"][chosen], arrays[f"{source}_images"][rows]
-    pixels = images.shape[1]
-    shuffles = [torch.randperm(pixels, generator=generator(seed, "pixels", task)).numpy() for task in range(tasks)]
+    chosen = order[:train]
     return (
-        torch.from_numpy(np.stack([np.take(images, shuffle, axis=1) for shuffle in shuffles])),
-        torch.from_numpy(arrays["train_labels"][chosen].astype(np.int64)),
-        torch.from_numpy(np.stack([np.take(exam_images, shuffle, axis=1) for shuffle in shuffles])),
-        torch.from_numpy(arrays[f"{source}_labels"][rows].astype(np.int64)),
+        arrays["train_images"][chosen],
+        arrays["train_labels"][chosen],
+        arrays[f"{source}_images"][rows],
+        arrays[f"{source}_labels"][rows],
     )
+
+
+def _permute(images: Sequence[np.ndarray], seeds: Sequence[int], tasks: int) -> Tensor:
+    """Permute the pixels of each seed's images (n, pixels) once for each task: (S, T, n, pixels)."""
+    permuted = np.empty((len(seeds), tasks, *images[0].shape), np.uint8)
+    for s, seed in enumerate(seeds):
+        for task in range(tasks):
+            shuffle = torch.randperm(images[s].shape[1], generator=generator(seed, "pixels", task)).numpy()
+            np.take(images[s], shuffle, axis=1, out=permuted[s, task], mode="clip")  # this mode needs no second copy
+    return torch.from_numpy(permuted)
 
 
 @dataclass(frozen=True)
@@ -77,7 +93,7 @@ def draw_lesson(
     """Order each member's examples of a phase at random.
 
     seeds, counts, newest: for each member its seed, the number of examples of each task (tasks,), and the task that is
-    new to it. An image comes back only when all have been shown; members with the same seed see the same images of a task.
+    new to it. An image comes back only when all have been shown; members of one seed see the same images of a task.
     """
     device = world.images.device
     _, tasks, images = world.shape
@@ -93,11 +109,14 @@ def draw_lesson(
 
 def _examples(seed: int, count: np.ndarray, phase: int, images: int) -> tuple[Tensor, Tensor]:
     """Image numbers and task numbers of one member's examples of a phase, each (sum of count,)."""
-    numbers = []
-    for task in np.flatnonzero(count).tolist():
-        stream, wanted = generator(seed, "examples", phase, task), int(count[task])
-        rounds = [torch.randperm(images, generator=stream) for _ in range(-(-wanted // images))]
-        numbers.append(torch.cat(rounds)[:wanted])
-    task = torch.repeat_interleave(torch.from_numpy(count))
-    shuffle = torch.randperm(len(task), generator=generator(seed, "order", phase))
-    return torch.cat(numbers)[shuffle], task[shuffle]
+    wanted = [(task, int(count[task])) for task in np.flatnonzero(count).tolist()]
+    numbers = [_image_order(seed, phase, task, images, -(-number // images))[:number] for task, number in wanted]
+    tasks = torch.repeat_interleave(torch.from_numpy(count))
+    shuffle = torch.randperm(len(tasks), generator=generator(seed, "order", phase))
+    return torch.cat(numbers)[shuffle], tasks[shuffle]
+
+
+@lru_cache(maxsize=32)  # the members of a seed share it
+def _image_order(seed: int, phase: int, task: int, images: int, rounds: int) -> Tensor:
+    stream = generator(seed, "examples", phase, task)
+    return torch.cat([torch.randperm(images, generator=stream) for _ in range(rounds)])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim.adam import adam
 
 from ontogeny.files import Folder
 from ontogeny.randomness import generator, stream_seed
@@ -117,7 +118,7 @@ def choose_strengths(
     """
     seeds = tuple(TUNING_SEED + i for i in range(settings.tuning_seeds))
     world = world_of(settings, arrays, seeds, device, tuning=True)
-    chosen = {}
+    chosen: dict[str, float] = {}
     for method, grid in settings.strengths.items():
         members = tuple(Member(seed, "sequential", method, strength) for seed in seeds for strength in grid)
         cohort = Cohort(members, settings.widths[0], settings.replay_fractions[0], settings.tasks, tuning=True)
@@ -141,7 +142,8 @@ class Learner:
         drawn = [initial_parameters(sizes, settings.batch_norm, generator(m.seed, "init")) for m in cohort.members]
         self.cohort, self.settings = cohort, settings
         self.network = Perceptrons(drawn, settings.dropout, device)
-        self.adam = fused_adam(self.network, settings.learning_rate)
+        self.moments = {name: torch.zeros_like(self.network.flat) for name in ("first", "second")}
+        self.count = torch.zeros((), device=device)
         self.regulariser = Unprotected()
         if isinstance(settings, Regularisers):
             strengths = torch.tensor([member.strength for member in cohort.members])
@@ -153,7 +155,7 @@ class Learner:
 
     def state(self) -> State:
         """All that changes from phase to phase."""
-        moments = {f"adam.{name}": value for name, value in self.adam.state[self.network.flat].items()}
+        moments = {f"adam.{name}": value for name, value in {**self.moments, "count": self.count}.items()}
         return {"parameters": self.network.flat, **self.network.running, **moments, **self.regulariser.state()}
 
     def learn(self, phase: int, world: World, lesson: Lesson) -> Tensor:
@@ -174,7 +176,7 @@ class Learner:
         error = torch.softmax(outputs, 1).scatter_add_(1, labels.unsqueeze(1), self._minus).div_(labels.shape[1])
         self.network.backward(self.regulariser.output_error(inputs, outputs, error))
         self.regulariser.before_update()
-        self.adam.step()
+        self._step()
         self.regulariser.after_update()
         return right
 
@@ -196,6 +198,14 @@ class Learner:
             right += answers_right(outputs, world.exam_labels[seat, block]).sum(1)
         return right / world.exam_labels.shape[1]
 
+    def _step(self) -> None:
+        """Adam (Kingma & Ba 2015) in one pass over the flat parameters: all members have the same learning rate."""
+        adam(
+            [self.network.flat], [self.network.flat_grad], [self.moments["first"]], [self.moments["second"]], [],
+            [self.count], fused=True, amsgrad=False, beta1=0.9, beta2=0.999, lr=self.settings.learning_rate,
+            weight_decay=0.0, eps=1e-8, maximize=False,
+        )  # fmt: skip
+
     def _dropout_stream(self, member: Member, phase: int) -> torch.Generator:
         """On the network's own device: large networks need too many numbers to bring them from elsewhere."""
         key = stream_seed(member.seed, "dropout", member.environment, member.method, member.newest(phase))
@@ -205,18 +215,6 @@ class Learner:
 def answers_right(outputs: Tensor, labels: Tensor) -> Tensor:
     """Whether the label has the largest output: (M, B). outputs: (M, classes, B). Far faster than argmax."""
     return outputs.gather(1, labels.unsqueeze(1)).squeeze(1) >= outputs.amax(1)
-
-
-def fused_adam(network: Perceptrons, learning_rate: float) -> torch.optim.Adam:
-    """Adam on the flat parameters: every member has the same rate, and one pass over memory serves them all."""
-    network.flat.grad = network.flat_grad
-    adam = torch.optim.Adam([network.flat], lr=learning_rate, fused=True)
-    adam.state[network.flat] = {
-        "step": torch.zeros((), device=network.device),
-        "exp_avg": torch.zeros_like(network.flat),
-        "exp_avg_sq": torch.zeros_like(network.flat),
-    }
-    return adam
 
 
 def learn_stream(cohort: Cohort, world: World, settings: Protocol, device: str, run: Run) -> Tensor:
