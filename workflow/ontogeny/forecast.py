@@ -78,7 +78,8 @@ def read_benchmarks(results: Path) -> dict[str, list[float]]:
         rule = path.parent.name if path.parent.name != "benchmarks" else path.stem
         rows = path.read_text().splitlines()
         try:
-            found[rule].append(float(rows[1].split("\t")[0]))
-        except (IndexError, ValueError):
+            seconds = float(rows[1].split("\t")[0])
+        except (IndexError, ValueError):  # the job was killed before its row was written
             continue
+        found[rule].append(seconds)
     return dict(found)
