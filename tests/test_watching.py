@@ -108,7 +108,13 @@ def test_progress_is_written_now_and_then(tmp_path: Path) -> None:
 
 
 def test_messages_of_failed_jobs_are_found_once() -> None:
-    said = "noise\n\nError: x: is damaged.\nThe log is l\n\nError: x: is damaged.\nThe log is l\n\nWorkflowError:\nbad key\n"
+    paragraphs = [
+        "noise",
+        "Error: x: is damaged.\nThe log is l",
+        "Error: x: is damaged.\nThe log is l",
+        "WorkflowError:\nbad key",
+    ]
+    said = "\n\n".join(paragraphs) + "\n"
     assert error_messages(said) == ["Error: x: is damaged.\nThe log is l", "WorkflowError:\nbad key"]
 
 
@@ -144,7 +150,7 @@ CODE = ("ontogeny=1 ontogeny.a=2 ontogeny.b=3", "ontogeny=1 ontogeny.a=9 ontogen
             "code changed in ontogeny.a",
         ),
         (
-            "Params have changed since last execution: x: before: {{'lr': 0.1, 'k': 1}} now: {{'lr': 0.2, 'k': 1}} ",
+            "Params have changed since last execution: x: before: {'lr': 0.1, 'k': 1} now: {'lr': 0.2, 'k': 1} ",
             "lr: 0.1 -> 0.2",
         ),
         (f"{PARAMS} x: before: [0, 1, 2] now: [0, 1, 2, 3] ", "seeds: 0–2 -> 0–3"),
