@@ -13,6 +13,7 @@ from ontogeny.files import sha256
 from tests.workflow.conftest import SMOKE, Checkout, scaffold_checkout
 
 ALPHA = "results/smoke/alpha"
+REPORT = "../report/index.html"
 
 
 @pytest.fixture(scope="module")
@@ -81,18 +82,19 @@ def test_a_stage_names_the_damage_and_its_advice_repairs_it(
 @pytest.mark.parametrize(
     ("name", "damage", "later"),
     [
-        ("runs/decay-s0-2/history.parquet", garble, "probes"),
-        ("claims.json", truncate, "../report/index.html"),
-        ("logs/figures.ipynb", truncate, "notebook.html"),
+        ("runs/decay-s0-2/history.parquet", garble, ["probes", "claims.json", "figures", "notebook.html", REPORT]),
+        ("claims.json", truncate, [REPORT]),
+        ("logs/figures.ipynb", truncate, ["notebook.html", REPORT]),
     ],
 )
 def test_the_workflow_names_the_damage_and_its_advice_repairs_it(
-    finished: Checkout, name: str, damage: Callable[[Path], None], later: str
+    finished: Checkout, name: str, damage: Callable[[Path], None], later: list[str]
 ) -> None:
     path = finished.path / ALPHA / name
     before = sha256(path)
     damage(path)
-    remove(finished.path / ALPHA / later)  # so that the stage that reads the damaged file has to run
+    for product in later:  # so that the stage that reads the damaged file has to run
+        remove(finished.path / ALPHA / product)
     done = finished.module("ontogeny.reproduce", "--cores", "1", *SMOKE)
     assert done.returncode != 0, done.stdout
     assert "Traceback (most recent call last)" not in done.stdout
@@ -113,8 +115,7 @@ def test_a_damaged_receipt_is_named(finished: Checkout) -> None:
     receipt = finished.path / "results/sources/mnist.json"
     before = receipt.read_text()
     truncate(receipt)
-    remove(finished.path / ALPHA / "data")
-    remove(finished.path / ALPHA / "claims.json")
+    remove(finished.path / "results/smoke")
     done = finished.module("ontogeny.reproduce", "--cores", "1", *SMOKE)
     assert done.returncode != 0
     assert "mnist.json" in done.stdout

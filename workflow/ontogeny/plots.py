@@ -66,7 +66,12 @@ def band(
 
 
 def save(figure: plt.Figure, stem: str) -> None:
-    """Write `stem`.pdf, .svg and .png without dates, so that the same figure gives the same bytes."""
+    """Write `stem`.pdf, .svg and .png without dates, so that the same figure gives the same bytes.
+
+    The layout is solved once and then kept: solving it takes longer than drawing.
+    """
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "ModDate": None})
     figure.savefig(f"{stem}.svg", metadata={"Date": None})
     figure.savefig(f"{stem}.png")
