@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 import torch
+from torch.utils import deterministic
 
 
 def resolve_device(device: str) -> str:
@@ -19,5 +20,5 @@ def set_deterministic(threads: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # every new tensor would be filled with NaN first
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # every new tensor would be filled with NaN first
     torch.set_flush_denormal(True)  # decayed weights end as denormals, which cost a hundred times the time

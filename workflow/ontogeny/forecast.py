@@ -6,6 +6,7 @@ import json
 import statistics
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from ontogeny.events import Board, Job
 
@@ -40,8 +41,8 @@ class Forecast:
         """(share that is done, seconds left) of a running job: from its progress file, else from what is expected."""
         elapsed = now - job.started
         progress = self._progress(job)
-        if progress:
-            left = max(progress["seconds_left"], 0.0)
+        if progress and progress["seconds_left"] is not None:
+            left = float(progress["seconds_left"])
         else:
             left = max((expected or self._mean(job.rule)) - elapsed, 1.0)
         return elapsed / (elapsed + left) if elapsed + left > 0 else 0.0, left
@@ -58,14 +59,14 @@ class Forecast:
         known = self._earlier.get(rule)
         return statistics.mean(known) if known else GUESS.get(rule, GUESS_OTHER)
 
-    def _progress(self, job: Job) -> dict[str, float] | None:
+    def _progress(self, job: Job) -> dict[str, Any] | None:
         """What a running training says of itself, if it has said anything."""
         wildcards = job.wildcards
         if job.rule != "train":
             return None
         folder = self._results / wildcards["scale"] / wildcards["study"] / "state" / wildcards["run"]
         try:
-            content: dict[str, float] = json.loads((folder / "progress.json").read_text())
+            content: dict[str, Any] = json.loads((folder / "progress.json").read_text())
         except (OSError, ValueError):
             return None
         return content
