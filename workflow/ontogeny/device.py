@@ -19,6 +19,6 @@ def set_deterministic(threads: int) -> None:
     """Fix the number of torch's threads and choose deterministic kernels."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    torch.set_deterministic_debug_mode("error")  # like use_deterministic_algorithms, but imports no compiler
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # every new tensor would be filled with NaN first
     torch.set_flush_denormal(True)  # decayed weights end as denormals, which cost a hundred times the time

@@ -45,7 +45,7 @@ def tree_case(device: str) -> BenchCase:
 
     outputs = TREE.items + TREE.hidden
     flops = 6.0 * outputs * TREE.hidden * TREE.items
-    return BenchCase("tree", TREE_SEEDS, TREE.iterations, flops, batched, single)
+    return BenchCase("tree", TREE_SEEDS, TREE.iterations, flops, batched, single, first.dtype)
 
 
 def deep_case(device: str) -> BenchCase:
@@ -65,7 +65,7 @@ def deep_case(device: str) -> BenchCase:
             _plain_step(alone, 1e-4)
 
     flops = 6.0 * OUTPUTS * WIDTH**2 * (LAYERS - 2)
-    return BenchCase("deep", RATES, 1000, flops, batched, single)
+    return BenchCase("deep", RATES, 1000, flops, batched, single, DTYPE)
 
 
 def _plain_step(weights: list[Tensor], rate: float) -> None:
