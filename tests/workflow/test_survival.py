@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -56,7 +55,7 @@ class Reproduce:
 
     def __init__(self, checkout: Checkout) -> None:
         self.checkout = checkout
-        events = checkout.path / ".snakemake" / "log" / "reproduce.events"
+        events = checkout.path / ".snakemake" / "reproduce.events"
         events.unlink(missing_ok=True)
         self.events = EventFile(events)
         self.rules: list[str] = []
@@ -83,12 +82,10 @@ class Reproduce:
 
     def kill(self, controller_only: bool) -> None:
         """SIGKILL everything, or only the controllers, so that the running jobs are orphaned."""
-        if controller_only:
-            parents = [self.process.pid, *(child.pid for child in psutil.Process(self.process.pid).children())]
-            for pid in parents:
-                os.kill(pid, signal.SIGKILL)
-        else:
-            os.killpg(self.process.pid, signal.SIGKILL)
+        leader = psutil.Process(self.process.pid)
+        for process in [leader, *leader.children(recursive=not controller_only)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self.process.wait()
 
     def finish(self) -> int:
@@ -108,7 +105,7 @@ def disturb(checkout: Checkout, kills: int, seed: int) -> dict[str, int]:
         if run.process.poll() is None:
             run.kill(controller_only=random_source.random() < 0.4)
             hit[rule] += 1
-    assert Reproduce(checkout).finish() == 0, (checkout.path / ".snakemake/log/reproduce.log").read_text()[-4000:]
+    assert Reproduce(checkout).finish() == 0, (checkout.path / "results/logs/reproduce.log").read_text()[-4000:]
     return hit
 
 
@@ -116,7 +113,7 @@ def disturb(checkout: Checkout, kills: int, seed: int) -> dict[str, int]:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The results of a patient study that nobody disturbed."""
     checkout = patient_study(tmp_path_factory.mktemp("undisturbed"))
-    assert Reproduce(checkout).finish() == 0, (checkout.path / ".snakemake/log/reproduce.log").read_text()[-4000:]
+    assert Reproduce(checkout).finish() == 0, (checkout.path / "results/logs/reproduce.log").read_text()[-4000:]
     return contents(checkout)
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 TARGETS = ("total", "all", "smoke")  # entries of Snakemake's statistics that are no work
+GROUPS = {"acquire": "sources", "report": "atlas"}  # rules that belong to no study
 
 
 @dataclass
 class Job:
-    """One job: which rule, for what, and why."""
+    """One job: which rule, for what, and why. `started` is a time of day in seconds."""
 
     number: int
     rule: str
@@ -23,44 +24,71 @@ class Job:
     output: list[str]
     log: list[str]
     started: float = 0.0
+    input: list[str] = field(default_factory=list)
+
+    @property
+    def group(self) -> str:
+        """The study of the job, or what stands in its place."""
+        return self.wildcards.get("study", GROUPS.get(self.rule, self.rule))
+
+    @property
+    def unit(self) -> str:
+        """The run or source of the job; empty for stages that have one job a study."""
+        return self.wildcards.get("run", self.wildcards.get("source", ""))
 
     @property
     def label(self) -> str:
         """Study, stage and run, as a person names them."""
-        names = (self.wildcards.get(key) for key in ("study", "source"))
-        return " · ".join(name for name in (*names, self.rule, self.wildcards.get("run")) if name)
+        return " · ".join(filter(None, (self.group, self.rule, self.unit)))
 
 
 @dataclass
 class Board:
-    """The state of a run, built up from its events. `planned` counts jobs by rule."""
+    """The state of a run, built up from its events. `planned` counts jobs by rule; `finished` has their seconds."""
 
     planned: Counter[str] = field(default_factory=Counter)
     jobs: dict[int, Job] = field(default_factory=dict)
     running: dict[int, Job] = field(default_factory=dict)
     finished: list[tuple[Job, float]] = field(default_factory=list)
-    failed: list[Job] = field(default_factory=list)
+    failures: dict[int, Job] = field(default_factory=dict)
+    errors: list[str] = field(default_factory=list)
 
     def take(self, event: dict[str, Any], now: float) -> None:
-        """Account for one event that was seen at the time `now`, in seconds."""
-        kind = event["event"]
+        """Account for one event; `now` is its time, unless it names its own."""
+        kind, now = event["event"], event.get("time", now)
         if kind == "run_info" and "stats" in event:
             self.planned = Counter({rule: n for rule, n in event["stats"].items() if rule not in TARGETS})
         elif kind == "job_info" and event["rule_name"] not in TARGETS:
-            job = Job(
-                event["jobid"], event["rule_name"], event["wildcards"] or {}, event["reason"],
-                event["output"], event["log"], now,
-            )  # fmt: skip
-            self.jobs[job.number] = self.running[job.number] = job
+            self._start(event, now)
         elif kind == "job_finished":
             self._finish(event["job_id"], now)
-        elif kind == "job_error" and event["jobid"] in self.running:
-            self.failed.append(self.running.pop(event["jobid"]))
+        elif kind == "job_error":
+            self._fail(event["jobid"])
+        elif kind == "error" and event.get("message"):
+            self.errors.append(event["message"])
+
+    def _start(self, event: dict[str, Any], now: float) -> None:
+        files = {key: list(event.get(key) or []) for key in ("input", "output", "log")}
+        job = Job(
+            event["jobid"], event["rule_name"], event["wildcards"] or {}, event["reason"], started=now, **files
+        )  # fmt: skip
+        self.jobs[job.number] = self.running[job.number] = job
+        self.failures.pop(job.number, None)  # a second attempt
 
     def _finish(self, number: int, now: float) -> None:
         job = self.running.pop(number, None)
         if job is not None:
-            self.finished.append((job, now - job.started))
+            self.finished.append((job, max(now - job.started, 0.0)))
+
+    def _fail(self, number: int) -> None:
+        job = self.running.pop(number, None)
+        if job is not None:
+            self.failures[number] = job
+
+    @property
+    def failed(self) -> list[Job]:
+        """The jobs that failed and were not tried again."""
+        return list(self.failures.values())
 
     @property
     def total(self) -> int:

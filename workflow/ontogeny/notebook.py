@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from IPython.display import Image, display
 from matplotlib import pyplot as plt
 
 from ontogeny import plots
@@ -28,11 +29,14 @@ class OpenStudy:
         self.claims: dict[str, ClaimResult] = read_claims(folder / "claims.json")
 
     def save(self, figure: plt.Figure, name: str) -> None:
-        """Write the declared figure `name` as pdf, svg and png, and leave it open for the notebook to show."""
+        """Write the declared figure `name` as pdf, svg and png, and show the png in the notebook."""
         if name not in self.spec.figures:
             raise OntogenyError(f"study.yaml declares no figure '{name}'; {did_you_mean(name, self.spec.figures)}")
         (self.folder / "figures").mkdir(parents=True, exist_ok=True)
         plots.save(figure, str(self.folder / "figures" / name))
+        plt.close(figure)  # or the notebook would draw it once more
+        width = round(figure.get_figwidth() * figure.dpi)
+        display(Image(self.folder / "figures" / f"{name}.png", width=width))
 
     def verdicts(self) -> pd.DataFrame:
         """One row a test: what was asked, what came out, and the verdict."""

@@ -68,10 +68,12 @@ def band(
 def save(figure: plt.Figure, stem: str) -> None:
     """Write `stem`.pdf, .svg and .png without dates, so that the same figure gives the same bytes.
 
-    The layout is solved once and then kept: solving it takes longer than drawing.
+    The layout is solved once and then kept: solving it takes longer than drawing, and with a layout engine each file
+    is drawn twice.
     """
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
-    figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "ModDate": None})
-    figure.savefig(f"{stem}.svg", metadata={"Date": None})
-    figure.savefig(f"{stem}.png")
+    with mpl.rc_context({"figure.constrained_layout.use": False}):
+        figure.set_layout_engine(None)
+        figure.savefig(f"{stem}.pdf", metadata={"CreationDate": None, "ModDate": None})
+        figure.savefig(f"{stem}.svg", metadata={"Date": None})
+        figure.savefig(f"{stem}.png")

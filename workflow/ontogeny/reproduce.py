@@ -2,209 +2,164 @@
 
     python -m ontogeny.reproduce --cores all --config scale=smoke
 
-Arguments go to Snakemake as they are. Snakemake's own output is kept in .snakemake/log/reproduce.log. A run that was
-killed leaves nothing that has to be cleaned up by hand: the same command goes on.
+Arguments go to Snakemake as they are. All that Snakemake and its jobs say is kept in results/logs/reproduce.log. A run
+that was killed leaves nothing that has to be cleaned up by hand: the same command goes on.
 """
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 
-import psutil
-
+from ontogeny.display import Display
+from ontogeny.engine import command, environment
 from ontogeny.errors import OntogenyError
 from ontogeny.events import Board, EventFile
-from ontogeny.forecast import Forecast, clock
+from ontogeny.forecast import SNAKEMAKE, Forecast, planned_outputs
+from ontogeny.leftovers import clear_leftovers, end_group, signal_group, sole_run
+from ontogeny.outcome import conclusion, failure, interruption
 
-FOLDER = Path(".snakemake")
-LOG = FOLDER / "log" / "reproduce.log"
-PLAIN_EVERY = 10.0  # seconds between two lines when the output is not a terminal
+RESULTS = Path("results")
+LOG = RESULTS / "logs" / "reproduce.log"
+EVENTS = SNAKEMAKE / "reproduce.events"
+REFRESH = 0.5  # seconds
+# What only asks Snakemake something, or wants the screen for itself
+ASKING = {"-h", "--help", "-v", "--version", "-n", "--dry-run", "--dryrun", "--lint", "--report", "--unlock"} | {
+    *("-l", "--list", "--list-rules", "-S", "--summary", "-D", "--detailed-summary", "--dag", "--rulegraph"),
+    *("--filegraph", "--d3dag", "--edit-notebook", "--draft-notebook", "--delete-all-output", "--archive"),
+}
+
+
+class Snakemake:
+    """Snakemake as a subprocess with its jobs, in a process group of their own that Ctrl-C reaches through here."""
+
+    def __init__(self) -> None:
+        EVENTS.unlink(missing_ok=True)
+        LOG.parent.mkdir(parents=True, exist_ok=True)
+        self._log = LOG.open("ab")
+        self._log_start = self._log.tell()
+        self.interrupted = 0
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, arguments: Sequence[str]) -> None:
+        """Start; after the signals are caught here, so that Snakemake has them as a shell would give them."""
+        self.process = subprocess.Popen(
+            command(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+            env=environment(EVENTS.absolute(), watched=True),
+            start_new_session=True,
+        )
+
+    def interrupt(self, number: int, frame: FrameType | None) -> None:
+        """Pass on the first Ctrl-C (or SIGTERM, SIGHUP) to Snakemake and its jobs; a second one kills them."""
+        self.interrupted += 1
+        if self.process is not None:
+            signal_group(self.process.pid, signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
+
+    def ended(self, seconds: float) -> bool:
+        """Wait at most `seconds`; whether Snakemake has ended."""
+        assert self.process is not None
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(seconds)
+        return self.process.returncode is not None
+
+    @property
+    def status(self) -> int:
+        """The exit status, as a shell counts it."""
+        code = self.process.returncode if self.process else 1
+        return code if code >= 0 else 128 - code
+
+    def close(self) -> None:
+        """Leave no process behind, whatever happened."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        if self.process is not None and self.process.returncode != 0:
+            end_group(self.process.pid)
+        self._log.close()
+
+    def said(self) -> str:
+        """What this run has added to the log."""
+        with LOG.open("rb") as stream:
+            stream.seek(self._log_start)
+            return stream.read().decode(errors="replace")
 
 
 @contextmanager
-def sole_run(folder: Path = FOLDER) -> Iterator[None]:
-    """Hold this working folder; the kernel lets go of it when the process dies, however it dies.
-
-    Raises OntogenyError if another run holds it.
-    """
-    folder.mkdir(exist_ok=True)
-    with (folder / "ontogeny.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise OntogenyError(
-                f"{Path.cwd()}: another `make reproduce` is running here; wait for it, or end it."
-            ) from None
+def passing_on(snakemake: Snakemake) -> Iterator[None]:
+    """Signals that ask this process to end reach Snakemake instead."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, snakemake.interrupt) for number in numbers}
+    try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def workflow_processes(working: Path) -> list[psutil.Process]:
-    """Processes of Snakemake and of its jobs that work in the folder `working`, but for this one and its parents."""
-    own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
-    found = []
-    for process in psutil.process_iter():
-        try:
-            line = " ".join(process.cmdline())
-            here = ("snakemake" in line or "ipykernel" in line) and Path(process.cwd()) == working
-        except psutil.Error:
-            continue
-        if here and process.pid not in own:
-            found.append(process)
-    return found
-
-
-def clear_leftovers(working: Path, folder: Path = FOLDER) -> None:
-    """End jobs whose Snakemake is dead, and remove the lock that it left.
-
-    Raises OntogenyError if a Snakemake is alive here: it was started by hand, and two must not share a folder.
-    """
-    processes = workflow_processes(working)
-    alive = [p for p in processes if any(part.endswith("snakemake") for part in p.cmdline()[:3])]
-    if alive:
-        raise OntogenyError(f"{working}: a Snakemake (process {alive[0].pid}) is running here; wait for it, or end it.")
-    for orphan in processes:
-        orphan.terminate()
-    for stubborn in psutil.wait_procs(processes, timeout=5)[1]:
-        stubborn.kill()
-    shutil.rmtree(folder / "locks", ignore_errors=True)
-
-
-class Display:
-    """A few lines that are redrawn on a terminal; elsewhere a line for each finished job, and one now and then."""
-
-    def __init__(self, board: Board, forecast: Forecast) -> None:
-        self.board, self.forecast = board, forecast
-        self.live = sys.stdout.isatty()
-        self._drawn = self._told = 0
-        self._started = self._last = time.monotonic()
-
-    def update(self) -> None:
-        """Show the present state."""
-        if self.live:
-            self._redraw(self.lines())
-            return
-        now = time.monotonic()
-        for job, seconds in self.board.finished[self._told :]:
-            print(f"  done: {job.label} ({clock(seconds)})", flush=True)
-        self._told = len(self.board.finished)
-        if now - self._last >= PLAIN_EVERY and self.board.total:
-            self._last = now
-            print("\n".join(self.lines()), flush=True)
-
-    def lines(self) -> list[str]:
-        """One line for the whole, one for each running job."""
-        board, now = self.board, time.monotonic()
-        if not board.total:
-            return ["Ontogeny: working out what there is to do …"]
-        left = self.forecast.left(board, now)
-        head = f"Ontogeny: {len(board.finished)} of {board.total} jobs done, {clock(now - self._started)} so far"
-        rows = [f"{head}, about {clock(left)} left" if left else head]
-        for job in board.running.values():
-            share, remaining = self.forecast.running(job, now)
-            rows.append(f"  {job.label}: {share:.0%}, about {clock(remaining)} left")
-        return rows
-
-    def _redraw(self, lines: list[str]) -> None:
-        width = shutil.get_terminal_size().columns - 1
-        up = f"\x1b[{self._drawn}A" if self._drawn else ""
-        sys.stdout.write(up + "".join(f"\x1b[2K{line[:width]}\n" for line in lines) + "\x1b[J")
-        sys.stdout.flush()
-        self._drawn = len(lines)
-
-
-def run(arguments: list[str]) -> int:
+def run(arguments: Sequence[str]) -> int:
     """Run Snakemake with `arguments`, show its progress, and return its exit status."""
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    events = LOG.with_suffix(".events")
-    events.unlink(missing_ok=True)
-    board = Board()
-    display = Display(board, Forecast(Path("results")))
-    with LOG.open("w") as log:
-        command = [sys.executable, "-m", "snakemake", *arguments, "--logger", "ontogeny"]
-        environment = {**os.environ, "ONTOGENY_EVENTS": str(events)}
-        started = time.monotonic()
-        with subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment) as process:
-            status = _follow(process, EventFile(events), board, display)
-    _conclude(board, status, time.monotonic() - started)
-    return status
+    started = time.time()
+    board, snakemake = Board(), Snakemake()
+    try:
+        with passing_on(snakemake):
+            snakemake.start(arguments)
+            follow(snakemake, board)
+    finally:
+        snakemake.close()
+    if snakemake.status == 0:
+        lines = conclusion(board, RESULTS, arguments, time.time() - started)
+    elif snakemake.interrupted:
+        lines = interruption(board)
+    else:
+        lines = failure(board, snakemake.status, snakemake.said(), LOG)
+    print("\n".join(lines))
+    return snakemake.status
 
 
-def _follow(process: subprocess.Popen[bytes], events: EventFile, board: Board, display: Display) -> int:
-    """Watch until the process ends. A first Ctrl-C reaches Snakemake as well; wait for it to end its jobs."""
-    while True:
-        try:
-            status = process.poll()
-            for event in events.new():
-                board.take(event, time.monotonic())
-            display.update()
-            if status is not None:
-                return status
-            time.sleep(0.5)
-        except KeyboardInterrupt:
-            print("\nStopping; the same command goes on from here.", flush=True)
-            process.send_signal(signal.SIGINT)
-            process.wait()
-            return 130
-
-
-def _conclude(board: Board, status: int, seconds: float) -> None:
-    """Say how it ended: where the atlas is, or what went wrong and where to read more."""
-    if status == 0:
-        print(f"Done in {clock(seconds)}." if board.total else "Nothing to do: everything is up to date.")
-        for path in sorted({job.output[0] for job, _ in board.finished if job.rule == "report"}):
-            print(f"The atlas: {path}")
-            print(verdict_summary(Path(path).parent))
-        return
-    messages = error_messages(LOG.read_text(errors="replace"))
-    print("\n\n".join(messages) if messages else _tail(LOG))
-    for job in board.failed:
-        print(f"Failed: {job.label}; log: {', '.join(job.log)}")
-    print(f"All that Snakemake said: {LOG}. When the cause is mended, the same command goes on from here.")
-
-
-def error_messages(text: str) -> list[str]:
-    """The messages of failed jobs in Snakemake's output, and those that ended it before any job."""
-    found: list[str] = []
-    for paragraph in text.split("\n\n"):
-        lines = [line for line in paragraph.strip().splitlines() if line.strip()]
-        if lines and lines[0].startswith(("Error: ", "WorkflowError", "MissingInputException", "LockException")):
-            found.append("\n".join(lines))
-    return list(dict.fromkeys(found))
-
-
-def _tail(path: Path, lines: int = 20) -> str:
-    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])
-
-
-def verdict_summary(report: Path) -> str:
-    """One line for each study: how many claims got which verdict, read from claims.csv."""
-    import pandas as pd
-
-    table = pd.read_csv(report / "claims.csv").drop_duplicates(["study", "claim"])
-    counts = table.groupby(["study", "claim_verdict"]).size()
-    return "\n".join(
-        f"  {study}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts[study].items())
-        for study in counts.index.get_level_values("study").unique()
-    )
+def follow(snakemake: Snakemake, board: Board) -> None:
+    """Watch until Snakemake ends."""
+    forecast = Forecast()
+    display, events = Display(board, forecast), EventFile(EVENTS)
+    ended = announced = False
+    while not ended:
+        ended = snakemake.ended(REFRESH)
+        known = board.total
+        for event in events.new():
+            board.take(event, time.time())
+        if board.total and not known:
+            forecast.plan(planned_outputs())
+        forecast.observe(REFRESH, len(board.running))
+        if snakemake.interrupted and not announced:
+            announced = True
+            display.ending()
+        display.update()
+    display.close()
 
 
 def main(arguments: list[str]) -> int:
     """The command line: Snakemake's."""
+    if any(word.split("=")[0] in ASKING for word in arguments):
+        return subprocess.call(command(arguments, events=False))
     try:
         with sole_run():
-            clear_leftovers(Path.cwd())
+            ended = clear_leftovers(EVENTS.absolute())
+            if ended:
+                print(f"Ended {ended} processes that a killed run had left.", flush=True)
             return run(arguments)
     except OntogenyError as error:
         print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"{error.filename or Path.cwd()}: {error.strerror}. Free the disk, or mend the folder.", file=sys.stderr)
         return 2
 
 

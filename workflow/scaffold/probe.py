@@ -14,7 +14,7 @@ def probe(config: ProbeConfig, data: Folder, runs: list[RunFolder]) -> dict[str,
     """The table `rates`: measured against predicted decay per step, one row per learning rate and seed."""
     curvature = float(data.arrays("loss.npz")["curvature"])
     history = pd.concat([run.history for run in runs])
-    wide = history.pivot(index=["seed", "learning_rate"], columns="step", values="weight")
+    wide = history.pivot_table(index=["seed", "learning_rate"], columns="step", values="weight")
     last = wide.columns.max()
     measured = -np.log((wide[last] / wide[0]).abs() + 1e-38) / last
     rates = wide.index.get_level_values("learning_rate")

@@ -1,7 +1,8 @@
 """A Snakemake logger that writes the events of a run as JSON lines, for `ontogeny.reproduce` and `ontogeny.why`.
 
 Snakemake finds it by its name on PYTHONPATH: `--logger ontogeny`. The file to write to is named by the environment
-variable ONTOGENY_EVENTS. Snakemake's own output and log file stay as they are.
+variable ONTOGENY_EVENTS. With ONTOGENY_WATCHER, the number of a process, Snakemake and its jobs (which then must be a
+process group of their own) end when that process is gone. Snakemake's own output and log file stay as they are.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ class LogHandler(LogHandlerBase):
     """Appends one JSON object for each event and error."""
 
     def __post_init__(self) -> None:
-        """Open the file for appending, and begin to watch the process that started Snakemake."""
-        self._stream = Path(os.environ.get("ONTOGENY_EVENTS", os.devnull)).open("a")  # noqa: SIM115  (closed by `close`)
-        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+        """Open the file for appending, and begin to look after the watcher."""
+        self._stream = Path(os.environ.get("ONTOGENY_EVENTS", os.devnull)).open("a")  # noqa: SIM115  (`close` does)
+        if "ONTOGENY_WATCHER" in os.environ:
+            watcher = int(os.environ["ONTOGENY_WATCHER"])
+            threading.Thread(target=_end_with, args=(watcher,), daemon=True).start()
 
     def emit(self, record: LogRecord) -> None:
         """Write the record, at once, if it is an event or an error."""
@@ -70,9 +73,9 @@ class LogHandler(LogHandlerBase):
         return False
 
 
-def _end_with(parent: int) -> None:
-    """Interrupt Snakemake and its jobs once the process `parent` is gone, so that nobody computes unwatched."""
-    while os.getppid() == parent:
+def _end_with(watcher: int) -> None:
+    """Interrupt Snakemake and its jobs once the process that watched them is gone."""
+    while os.getppid() == watcher:
         time.sleep(1)
     os.killpg(os.getpgrp(), signal.SIGINT)
 
