@@ -26,7 +26,7 @@ def test_a_new_study_runs_through_to_the_atlas(finished: Checkout) -> None:
 
 
 def test_the_new_studys_own_test_passes(finished: Checkout) -> None:
-    done = finished.module("pytest", "tests/studies/test_alpha.py", "-q", "-p", "no:cacheprovider")
+    done = finished.module("pytest", "tests/studies/test_alpha.py", "-n", "0")
     assert done.returncode == 0, done.stdout
 
 
