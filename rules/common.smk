@@ -1,5 +1,4 @@
-# What every rule uses: the library, the checked configuration, and small functions of the wildcards.
-import os
+# Shared by all rules: the library, the checked configuration, and small functions of the wildcards.
 import sys
 from functools import cache
 
@@ -12,17 +11,17 @@ if not LIBRARY.is_dir():
         "deployed (snakedeploy) before it is imported as a module."
     )
 
-# Jobs, their notebooks' kernels and their conda environments find the library and the tools of this installation.
 sys.path.insert(0, str(LIBRARY))
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
 
 from ontogeny import fingerprint
 from ontogeny.config import load_config
 from ontogeny.errors import OntogenyError
+from ontogeny.installation import offer
 from ontogeny.rooms import all_studies
 from ontogeny.sources import load_registry
 from ontogeny.study import SCALES, load_study, plan
+
+offer(LIBRARY)
 
 
 def checked(function, *arguments):

@@ -18,7 +18,7 @@ from ontogeny.study import load_study
 from tests.workflow.conftest import Checkout
 
 RULES = sorted((ROOT / "rules").glob("*.smk"))
-LIBRARY = sorted((ROOT / "workflow").rglob("*.py"))
+LIBRARY = [path for path in sorted((ROOT / "workflow").rglob("*.py")) if "scaffold" not in path.parts]
 DIRECTIVES = ("output", "log", "benchmark", "threads", "resources", "conda", "message")
 CONDA_NAMES = {"pytorch": "torch"}  # what the package is called on conda-forge -> on PyPI
 

@@ -16,7 +16,7 @@ from ontogeny.studies.icl_regression.prompts import Prompts, Sampler, stack
 from ontogeny.studies.icl_regression.settings import Attention, ReducedLoss
 from ontogeny.studies.icl_regression.snapshots import snapshot_steps
 
-IN_CACHE = 2  # seeds whose batches and attention weights fit the cache of a core together
+HEADS_IN_CACHE = 20  # heads whose attention weights for a batch fit the cache of a core
 
 
 def train(config: RunConfig, data: Folder, run: Run) -> None:
@@ -31,7 +31,7 @@ class Ensemble:
     """The networks of one row: S seeds x networks, with the N heads of all networks of a seed side by side.
 
     A seed's networks see the same prompts. Seeds have their own prompts and are taken a few at a time on a CPU, whose
-    cache holds no more, and together on a GPU.
+    cache holds no more, and all together on a GPU.
     """
 
     def __init__(self, settings: Attention, seeds: Sequence[int], device: str) -> None:
@@ -43,7 +43,7 @@ class Ensemble:
         drawn = [self._initial(seed) for seed in self.seeds]
         self.adam = AdamW({"heads": torch.stack(drawn).to(device)}, torch.empty(len(drawn), device=device))
         self.streams = [torch.Generator(device).manual_seed(stream_seed(seed, "prompts")) for seed in self.seeds]
-        self.together = IN_CACHE if device == "cpu" else len(self.seeds)
+        self.together = max(1, HEADS_IN_CACHE // sum(settings.heads)) if device == "cpu" else len(self.seeds)
 
     def _initial(self, seed: int) -> Tensor:
         """Parameters of a seed's heads: (N, P). Each network has its own stream."""
