@@ -2,6 +2,7 @@
 #
 #   make reproduce                                        every study at scale laptop, then the atlas
 #   make reproduce STUDIES="deep_linear" SCALE=smoke CORES=4
+#   make reproduce PROFILE=workflow/profiles/slurm SCALE=paper      on a SLURM cluster (docs/slurm.md)
 #   make why                                              what would run now, and what changed
 #   make bench                                            ensembles against networks trained one by one
 #   make new-study NAME=my_study                          a study that works, with marks where to fill in
@@ -11,12 +12,13 @@ VENV ?= .venv
 CORES ?= all
 SCALE ?=
 STUDIES ?=
+PROFILE ?=
 ARGS ?=
 
 BIN := $(abspath $(VENV))/bin
 export PYTHONPATH := $(abspath workflow)$(if $(PYTHONPATH),:$(PYTHONPATH))
 CONFIG := $(if $(SCALE),scale=$(SCALE)) $(if $(STUDIES),studies="$(STUDIES)")
-SNAKEMAKE_ARGS := --cores $(CORES) $(if $(strip $(CONFIG)),--config $(CONFIG)) $(ARGS)
+SNAKEMAKE_ARGS := --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE)) $(if $(strip $(CONFIG)),--config $(CONFIG)) $(ARGS)
 
 .PHONY: reproduce why test test-all bench new-study schemas format clean help
 

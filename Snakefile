@@ -32,9 +32,11 @@ include: "rules/figures.smk"
 include: "rules/report.smk"
 
 
+# Beside targets: sources are fetched where the controller runs, because compute nodes seldom reach the network.
 localrules:
     all,
     smoke,
+    acquire,
 
 
 rule all:

@@ -19,8 +19,9 @@ rule claims:
         "../envs/claims.yaml"
     threads: 1
     resources:
-        mem_mb=needs("claims", "mem_mb"),
-        runtime=needs("claims", "runtime"),
+        mem_mb=grows("claims", "mem_mb", JOB_MB),
+        runtime=grows("claims", "runtime"),
+        attempt=ATTEMPT,
         gpu=0,
     params:
         claims=spec("claims"),

@@ -32,6 +32,9 @@ def checked(function, *arguments):
         raise WorkflowError(str(error)) from None
 
 
+# Memory in MB that Snakemake's own processes take inside a job of a cluster, beside what the stage needs.
+JOB_MB = 400
+
 CONFIG_FILE = str(next(iter([*workflow.overwrite_configfiles[-1:], *workflow.configfiles[-1:], "config"])))
 CONFIG = checked(load_config, config, CONFIG_FILE)
 SOURCES = checked(load_registry)
@@ -59,8 +62,19 @@ def run_of(wildcards):
 
 
 def needs(stage, what):
-    """A function of the wildcards: the threads, mem_mb, runtime or gpu that a study asks for at a stage."""
+    """A function of the wildcards: the threads or GPUs that a study asks for at a stage."""
     return lambda wildcards: getattr(load_study(wildcards.study).stage_resources(stage, wildcards.scale), what)
+
+
+def ATTEMPT(wildcards, attempt):
+    """The number of the attempt, 1 for the first, as a resource that the job can read."""
+    return attempt
+
+
+def grows(stage, what, extra=0):
+    """A function of the wildcards and the attempt: mem_mb or runtime, half as much again at each further attempt."""
+    asked = needs(stage, what)
+    return lambda wildcards, attempt: round((asked(wildcards) + extra) * (1 + (attempt - 1) / 2))
 
 
 def code(stage):

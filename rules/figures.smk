@@ -21,8 +21,8 @@ rule figures:
         "../envs/figures.yaml"
     threads: 1
     resources:
-        mem_mb=needs("figures", "mem_mb"),
-        runtime=needs("figures", "runtime"),
+        mem_mb=grows("figures", "mem_mb", JOB_MB),
+        runtime=grows("figures", "runtime"),
         gpu=0,
     params:
         folder=lambda wildcards, output: str(Path(output.figures).parent),
@@ -56,6 +56,7 @@ rule export:
     resources:
         mem_mb=1000,
         runtime=5,
+        attempt=ATTEMPT,
         gpu=0,
     params:
         figures=lambda wildcards: sorted(load_study(wildcards.study).figures),

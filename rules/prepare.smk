@@ -14,8 +14,9 @@ rule prepare:
         "../envs/train.yaml"
     threads: needs("prepare", "threads")
     resources:
-        mem_mb=needs("prepare", "mem_mb"),
-        runtime=needs("prepare", "runtime"),
+        mem_mb=grows("prepare", "mem_mb", JOB_MB),
+        runtime=grows("prepare", "runtime"),
+        attempt=ATTEMPT,
         gpu=needs("prepare", "gpu"),
     params:
         settings=lambda wildcards: planned(wildcards.study, wildcards.scale).data,

@@ -15,8 +15,9 @@ rule probe:
         "../envs/train.yaml"
     threads: needs("probe", "threads")
     resources:
-        mem_mb=needs("probe", "mem_mb"),
-        runtime=needs("probe", "runtime"),
+        mem_mb=grows("probe", "mem_mb", JOB_MB),
+        runtime=grows("probe", "runtime"),
+        attempt=ATTEMPT,
         gpu=needs("probe", "gpu"),
     params:
         columns=lambda wildcards: columns_of(wildcards.study),

@@ -39,6 +39,7 @@ rule report:
     resources:
         mem_mb=1500,
         runtime=5,
+        attempt=ATTEMPT,
         gpu=0,
     params:
         runs=lambda wildcards: {study: list(planned(study, wildcards.scale).runs) for study in CONFIG.selected()},

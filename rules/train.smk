@@ -15,8 +15,9 @@ rule train:
         "../envs/train.yaml"
     threads: needs("train", "threads")
     resources:
-        mem_mb=needs("train", "mem_mb"),
-        runtime=needs("train", "runtime"),
+        mem_mb=grows("train", "mem_mb", JOB_MB),
+        runtime=grows("train", "runtime"),
+        attempt=ATTEMPT,
         gpu=needs("train", "gpu"),
     params:
         row=lambda wildcards: run_of(wildcards).row,

@@ -29,9 +29,7 @@ class Display:
 
     def ending(self) -> None:
         """Say that the run was asked to end; what happens from here on is not shown."""
-        if self.live:
-            self._redraw([])
-        self._write("Ending the jobs; Ctrl-C once more kills them.\n")
+        self.say("Ending the jobs; Ctrl-C once more kills them.")
         self._quiet = True
 
     def update(self) -> None:
@@ -49,6 +47,12 @@ class Display:
         if now - self._last >= PLAIN_EVERY and self.board.total:
             self._last = now
             self._write(self.plain_line(now) + "\n")
+
+    def say(self, text: str) -> None:
+        """Say something once."""
+        if self.live:
+            self._redraw([])
+        self._write(f"{text}\n")
 
     def close(self) -> None:
         """Take the live lines away; the last plain lines are said."""
@@ -90,11 +94,8 @@ class Display:
         return "; ".join([self.headline(now), *jobs[:NAMED], *more])
 
     def _tell_failures(self) -> None:
-        new = self.board.failed[self._told_failed :]
-        if new and self.live:
-            self._redraw([])
-        for job in new:
-            self._write(f"failed: {job.label}, see {', '.join(job.log)}\n")
+        for job in self.board.failed[self._told_failed :]:
+            self.say(f"failed: {job.label}, see {', '.join(job.log)}")
         self._told_failed = len(self.board.failed)
 
     def _redraw(self, lines: list[str]) -> None:

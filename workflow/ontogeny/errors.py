@@ -22,6 +22,10 @@ class DivergedTraining(OntogenyError):
     """A training produced a number that is not finite."""
 
 
+class Interrupted(OntogenyError):
+    """A job was asked to end (SIGTERM: a preemption, the end of its time) and has saved what it had."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest of `known`, or the list of all if none is near."""
     known = sorted(map(str, known))

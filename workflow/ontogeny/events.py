@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 TARGETS = ("total", "all", "smoke")  # entries of Snakemake's statistics that are no work
+LOCAL = ("acquire", *TARGETS)  # rules that never go to a cluster (`localrules`)
 GROUPS = {"acquire": "sources", "report": "atlas"}  # rules that belong to no study
 
 
@@ -52,12 +53,15 @@ class Board:
     finished: list[tuple[Job, float]] = field(default_factory=list)
     failures: dict[int, Job] = field(default_factory=dict)
     errors: list[str] = field(default_factory=list)
+    remote: bool = False  # whether jobs go to a cluster
 
     def take(self, event: dict[str, Any], now: float) -> None:
         """Account for one event; `now` is its time, unless it names its own."""
         kind, now = event["event"], event.get("time", now)
         if kind == "run_info" and "stats" in event:
             self.planned = Counter({rule: n for rule, n in event["stats"].items() if rule not in TARGETS})
+        elif kind == "resources_info" and "nodes" in event:
+            self.remote = True
         elif kind == "job_info" and event["rule_name"] not in TARGETS:
             self._start(event, now)
         elif kind == "job_finished":
@@ -84,6 +88,11 @@ class Board:
         job = self.running.pop(number, None)
         if job is not None:
             self.failures[number] = job
+
+    @property
+    def waits_for_queue(self) -> bool:
+        """Whether a job is under way that lies on a cluster."""
+        return any(job.rule not in LOCAL for job in self.running.values())
 
     @property
     def failed(self) -> list[Job]:

@@ -8,6 +8,7 @@ that was killed leaves nothing that has to be cleaned up by hand: the same comma
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from ontogeny.cluster import Watch, settle
 from ontogeny.display import Display
 from ontogeny.engine import command, environment
 from ontogeny.errors import OntogenyError
@@ -29,6 +31,9 @@ RESULTS = Path("results")
 LOG = RESULTS / "logs" / "reproduce.log"
 EVENTS = SNAKEMAKE / "reproduce.events"
 REFRESH = 0.5  # seconds
+LOST = 75  # the exit status when Snakemake waits for jobs that no longer exist (sysexits.h: a passing failure)
+RESTARTS = 3  # how often such a run is begun again
+PATIENCE = 900.0  # seconds until a Snakemake that waits for jobs of which the queue has none counts as lost
 # What only asks Snakemake something, or wants the screen for itself
 ASKING = {"-h", "--help", "-v", "--version", "-n", "--dry-run", "--dryrun", "--lint", "--report", "--unlock"} | {
     *("-l", "--list", "--list-rules", "-S", "--summary", "-D", "--detailed-summary", "--dag", "--rulegraph"),
@@ -45,6 +50,7 @@ class Snakemake:
         self._log = LOG.open("ab")
         self._log_start = self._log.tell()
         self.interrupted = 0
+        self.lost = False
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, arguments: Sequence[str]) -> None:
@@ -63,6 +69,12 @@ class Snakemake:
         self.interrupted += 1
         if self.process is not None:
             signal_group(self.process.pid, signal.SIGINT if self.interrupted == 1 else signal.SIGKILL)
+
+    def abandon(self) -> None:
+        """Kill a Snakemake that waits for nothing; it ends in no other way."""
+        assert self.process is not None
+        self.lost = True
+        signal_group(self.process.pid, signal.SIGKILL)
 
     def ended(self, seconds: float) -> bool:
         """Wait at most `seconds`; whether Snakemake has ended."""
@@ -115,6 +127,9 @@ def run(arguments: Sequence[str]) -> int:
             follow(snakemake, board)
     finally:
         snakemake.close()
+    if snakemake.lost:
+        print("Snakemake waited for jobs of which the queue has none; it was ended.")
+        return LOST
     if snakemake.status == 0:
         lines = conclusion(board, RESULTS, arguments, time.time() - started)
     elif snakemake.interrupted:
@@ -125,10 +140,23 @@ def run(arguments: Sequence[str]) -> int:
     return snakemake.status
 
 
+def run_until_settled(arguments: Sequence[str]) -> int:
+    """`run`, begun again if Snakemake lost sight of its jobs; before each start, jobs left on a cluster end."""
+    status = LOST
+    for _ in range(1 + RESTARTS):
+        settle(Path.cwd(), lambda line: print(line, flush=True))
+        clear_leftovers(EVENTS.absolute())
+        status = run(arguments)
+        if status != LOST:
+            break
+    return status
+
+
 def follow(snakemake: Snakemake, board: Board) -> None:
     """Watch until Snakemake ends."""
     forecast = Forecast()
     display, events = Display(board, forecast), EventFile(EVENTS)
+    watch = Watch(Path.cwd(), float(os.environ.get("ONTOGENY_PATIENCE", PATIENCE)))
     ended = announced = False
     while not ended:
         ended = snakemake.ended(REFRESH)
@@ -141,6 +169,11 @@ def follow(snakemake: Snakemake, board: Board) -> None:
         if snakemake.interrupted and not announced:
             announced = True
             display.ending()
+        if board.remote:
+            for line in watch.look(board.waits_for_queue, time.time()):
+                display.say(line)
+            if watch.lost(time.time()) and not snakemake.lost:
+                snakemake.abandon()
         display.update()
     display.close()
 
@@ -154,7 +187,7 @@ def main(arguments: list[str]) -> int:
             ended = clear_leftovers(EVENTS.absolute())
             if ended:
                 print(f"Ended {ended} processes that a killed run had left.", flush=True)
-            return run(arguments)
+            return run_until_settled(arguments)
     except OntogenyError as error:
         print(error, file=sys.stderr)
         return 2

@@ -11,7 +11,6 @@ import logging
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ontogeny.errors import DamagedFile, DivergedTraining
+from ontogeny.errors import DamagedFile, DivergedTraining, Interrupted
 from ontogeny.files import (
     Folder,
     OutFolder,
@@ -76,6 +75,7 @@ class Run:
         self._history: list[pd.DataFrame] = []
         self._parts = 0
         self._stopped = False
+        self._asked_to_end = False
         self._progress = Progress(config.study, "train", config.run, state / "progress.json")
         self._open(identity)
 
@@ -94,6 +94,7 @@ class Run:
         On entry `state` holds the initial values. If this phase was under way before, its tensors and generators are
         put back as they were after the last save, and the steps before it are skipped. The caller changes `state`
         within the body of a step; it is saved every `save_seconds` at the end of a step, and when the phase ends.
+        Raises Interrupted, with everything saved, at the end of the step in which `ask_to_end` was called.
         """
         first = self._restore(phase, state)
         saved = time.monotonic()
@@ -101,9 +102,13 @@ class Run:
             yield step
             if self._stopped:
                 break
-            if time.monotonic() - saved > self._save_seconds and step + 1 < total:
+            if self._asked_to_end or (time.monotonic() - saved > self._save_seconds and step + 1 < total):
                 self._save(phase, step + 1, state)
                 saved = time.monotonic()
+            if self._asked_to_end:
+                raise Interrupted(
+                    f"asked to end; {phase} is saved at step {step + 1} of {total} and goes on from there."
+                )
             self._progress.update(step + 1, total, phase)
         self._stopped = False
         if first < total:
@@ -112,6 +117,10 @@ class Run:
     def stop(self) -> None:
         """End the phase after the step that is under way, as if it had reached its total."""
         self._stopped = True
+
+    def ask_to_end(self) -> None:
+        """Have the training saved and ended after the step that is under way. Safe in a signal handler."""
+        self._asked_to_end = True
 
     def log(self, **columns: Any) -> None:
         """Append rows to the history. Scalars are repeated, sequences and tensors have one value a row."""
@@ -144,8 +153,6 @@ class Run:
         folder.adopt(self._folder / "checkpoints")
         folder.publish()
         shutil.rmtree(self._folder, ignore_errors=True)
-        with suppress(OSError):  # the last run of a study removes the folder of states
-            self._folder.parent.rmdir()
 
     def _stored_history(self) -> list[pd.DataFrame]:
         return [read_table(self._folder / f"history-{index:04d}.parquet") for index in range(self._parts)]

@@ -18,7 +18,10 @@ from typing import Any
 
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-KEPT = ("jobid", "job_id", "rule_name", "wildcards", "reason", "input", "output", "log", "done", "total", "stats")
+KEPT = (
+    *("jobid", "job_id", "rule_name", "wildcards", "reason", "input", "output", "log"),
+    *("done", "total", "stats", "nodes"),
+)
 
 
 class LogHandler(LogHandlerBase):
