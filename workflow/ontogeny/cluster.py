@@ -22,8 +22,8 @@ BROKEN = ("launch failed requeued held",)  # a hiccup of SLURM's: only cancellin
 # Reasons of SLURM's (squeue --format=%r) for which a job waits until somebody changes something
 NEVER = (
     *BROKEN, "JobHeldAdmin", "JobHeldUser", "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints",
-    "InvalidAccount", "InvalidQOS", "DependencyNeverSatisfied", "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit",
-    "PartitionDown", "PartitionInactive",
+    "InvalidAccount", "InvalidQOS", "DependencyNeverSatisfied", "QOSMaxWallDurationPerJobLimit",
+    "AssocMaxWallDurationPerJobLimit", "PartitionDown", "PartitionInactive",
 )  # fmt: skip
 
 
