@@ -20,7 +20,7 @@ export PYTHONPATH := $(abspath workflow)$(if $(PYTHONPATH),:$(PYTHONPATH))
 CONFIG := $(if $(SCALE),scale=$(SCALE)) $(if $(STUDIES),studies="$(STUDIES)")
 SNAKEMAKE_ARGS := --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE)) $(if $(strip $(CONFIG)),--config $(CONFIG)) $(ARGS)
 
-.PHONY: reproduce why test test-all bench new-study schemas format clean help
+.PHONY: reproduce why test test-all test-cluster bench new-study schemas format clean help
 
 reproduce: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.reproduce $(SNAKEMAKE_ARGS)
@@ -29,10 +29,13 @@ why: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.why $(SNAKEMAKE_ARGS)
 
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not cluster" $(ARGS)
 
 test-all: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+
+test-cluster: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m cluster -n 0 $(ARGS)
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.bench $(STUDIES)

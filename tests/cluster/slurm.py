@@ -4,9 +4,9 @@
 
 Must run as root. Every node is a slurmd in namespaces of its own (processes, mounts, host name), so that ending its
 first process ends its jobs too, as a power cut does. CPUs, memory and GPUs are what the nodes say that they have; the
-GPUs are copies of the null device. Nodes c1, c2, … are in the partitions `cpu` (the default) and `urgent`, which
-preempts `cpu`; g1, … are in `gpu`. Everything listens on loopback only. Numbers can be changed by environment
-variables: see `Layout`.
+GPUs are copies of the null device. Nodes c1, c2, … are in the partition `cpu` (the default), d1, … in `spare`, whose
+jobs those of `urgent` preempt, and g1, … in `gpu`. Everything listens on loopback only. Numbers can be changed by
+environment variables: see `Layout`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ MUNGE_SOCKET = Path("/run/munge/munge.socket.2")
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 ACCOUNTING_PACKAGES = ("slurmdbd", "mariadb-server")
 DATABASE_SOCKET = HOME / "mariadb.sock"
+CHILDREN: list[subprocess.Popen[bytes]] = []  # daemons outlive this process on purpose; forgotten ones raise a warning
 
 
 class ClusterError(Exception):
@@ -43,6 +44,7 @@ class Layout:
     """What the cluster consists of; each field is read from the environment as CLUSTER_<NAME> if it is there."""
 
     cpu_nodes: int = 2
+    spare_nodes: int = 2
     gpu_nodes: int = 1
     cpus: int = 4  # of each node; need not exist
     memory: int = 8000  # MB of each node; need not exist
@@ -61,11 +63,12 @@ class Layout:
     @property
     def nodes(self) -> list[str]:
         """Names of all nodes."""
-        return [f"c{i + 1}" for i in range(self.cpu_nodes)] + [f"g{i + 1}" for i in range(self.gpu_nodes)]
+        kinds = {"c": self.cpu_nodes, "d": self.spare_nodes, "g": self.gpu_nodes}
+        return [f"{kind}{index + 1}" for kind, count in kinds.items() for index in range(count)]
 
     def port(self, node: str) -> int:
         """Where the slurmd of a node listens."""
-        return 17000 + 500 * node.startswith("g") + int(node[1:])
+        return 17000 + self.nodes.index(node)
 
 
 class Daemon:
@@ -94,6 +97,7 @@ class Daemon:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, "LC_ALL": "C", **environment},
             )  # fmt: skip
+        CHILDREN.append(child)
         self._record.write_text(f"{child.pid} {psutil.Process(child.pid).create_time()}")
 
     def end(self, patience: float, kill: bool = False) -> None:
@@ -140,6 +144,11 @@ class Cluster:
     def stop_controller(self, kill: bool = False) -> None:
         """End slurmctld; jobs run on without it."""
         Daemon("slurmctld").end(15, kill)
+
+    def forget(self) -> None:
+        """Lose the state of the controller, which must not be running: every job is gone when it starts."""
+        shutil.rmtree(HOME / "state")
+        (HOME / "state").mkdir()
 
     def start_accounting(self) -> None:
         """Start slurmdbd."""
@@ -261,12 +270,12 @@ def slurm_conf(layout: Layout) -> Iterator[str]:
         gres = f"Gres=gpu:fake:{layout.gpus} " if node.startswith("g") else ""
         address = f"NodeHostname={node} NodeAddr=127.0.0.1 Port={layout.port(node)}"
         yield f"NodeName={node} {address} CPUs={layout.cpus} RealMemory={layout.memory} {gres}State=UNKNOWN"
-    cpu = ",".join(node for node in layout.nodes if node.startswith("c"))
-    gpu = ",".join(node for node in layout.nodes if node.startswith("g"))
-    yield f"PartitionName=cpu Nodes={cpu} Default=YES MaxTime=INFINITE PriorityTier=1 State=UP"
-    yield f"PartitionName=urgent Nodes={cpu} MaxTime=INFINITE PriorityTier=10 State=UP"
-    if gpu:
-        yield f"PartitionName=gpu Nodes={gpu} MaxTime=INFINITE State=UP"
+    for partition, kind, priority in (("cpu", "c", 1), ("spare", "d", 1), ("urgent", "d", 10), ("gpu", "g", 1)):
+        members = ",".join(node for node in layout.nodes if node.startswith(kind))
+        if members:
+            default = "YES" if partition == "cpu" else "NO"
+            limits = f"MaxTime=INFINITE PriorityTier={priority} State=UP"
+            yield f"PartitionName={partition} Nodes={members} Default={default} {limits}"
 
 
 def gres_conf(layout: Layout) -> Iterator[str]:
