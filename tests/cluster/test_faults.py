@@ -75,7 +75,8 @@ def too_much_memory(trial: Trial, cluster: Cluster) -> Outcome:
 
 def out_of_time(trial: Trial, cluster: Cluster) -> Outcome:
     """a training's time is over, without a warning"""
-    return once(trial, lambda: None, "--set-resources", "train:runtime='1'", "train:slurm_extra='--signal=CONT@10'")
+    trial.edit("study.yaml", "runtime: 5", "runtime: 1")
+    return once(trial, lambda: None, "--set-resources", "train:slurm_extra='--signal=CONT@10'")  # a harmless signal
 
 
 def warned(trial: Trial, cluster: Cluster) -> Outcome:

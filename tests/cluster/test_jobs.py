@@ -29,7 +29,7 @@ def test_a_chain_of_short_stages_is_one_job(cluster: Cluster, tmp_path: Path) ->
 def test_gpu_jobs_go_where_gpus_are_and_get_one_each(cluster: Cluster, tmp_path: Path) -> None:
     trial = Trial(tmp_path)
     trial.edit("study.yaml", "runtime: 5, gpu: 0}", "runtime: 5, gpu: 1}")
-    trial.start("--config", "device=cpu")
+    trial.start()
     trial.training()
     jobs = [job.number for job in trial.jobs("train")]
     assert output("squeue", "-h", "-j", ",".join(jobs), "-o", "%P %b").splitlines() == ["gpu gres:gpu:1"] * 2
@@ -42,7 +42,7 @@ def test_more_gpus_than_there_are_is_said_at_once(cluster: Cluster, tmp_path: Pa
     trial = Trial(tmp_path)
     trial.edit("study.yaml", "runtime: 5, gpu: 0}", "runtime: 5, gpu: 9}")
     trial.partitions({"gpu": {**LIMITS, "max_gpu": 9}})
-    trial.start("--config", "device=cpu")
+    trial.start()
     assert trial.finish() == 1
     assert "Requested node configuration is not available" in (trial.path / "results/logs/reproduce.log").read_text()
 
