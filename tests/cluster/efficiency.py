@@ -3,8 +3,8 @@
     python -m tests.cluster.efficiency [jobs a slot] [seconds a job]
 
 For 1, 2 and 4 virtual nodes of two slots each: as many jobs a slot as asked for (25: 200 jobs on the largest),
-submitted through the profile. Says which share of the slots' time the jobs' own waiting filled, how that compares with one node,
-and the CPU time of the controller per job.
+submitted through the profile. Says which share of the slots' time the jobs' own waiting filled, how that compares
+with one node, and the CPU time of the controller per job.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,8 +13,6 @@ from ontogeny.errors import Interrupted, OntogenyError
 
 log = logging.getLogger("ontogeny")
 
-ENDED = " ERROR the job ends here\n"  # in a job's log: an error of its own, not a signal, not a lack of memory
-RECORD = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ", re.MULTILINE)  # how a later record begins
 TERMINATED = 143  # the exit status of a process that SIGTERM ended
 
 
@@ -29,9 +26,11 @@ def job(snakemake: Any) -> Iterator[None]:
     """
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    if snakemake.resources.get("attempt", 1) > 1 and ended_by_itself(path):
+    failed = path.with_suffix(".failed")  # the log itself does not outlast an attempt
+    if snakemake.resources.get("attempt", 1) > 1 and failed.exists():
         print(f"\nError: the attempt before ended by an error that another one would meet again. The log is {path}\n")
         sys.exit(1)
+    failed.unlink(missing_ok=True)
     to_file = logging.FileHandler(path, mode="a")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal = logging.StreamHandler(sys.stderr)
@@ -45,21 +44,15 @@ def job(snakemake: Any) -> Iterator[None]:
         sys.exit(TERMINATED)
     except OntogenyError as error:
         logging.getLogger().exception("the job ends here")
+        failed.touch()
         print(f"\nError: {error}\nThe log is {path}\n", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
-        end = "out of memory" if out_of_memory(error) else "the job ends here"
-        logging.getLogger().exception(end)
+        logging.getLogger().exception("the job ends here")
+        if not out_of_memory(error):
+            failed.touch()
         print(f"\nThe log is {path}", file=sys.stderr)
         raise
-
-
-def ended_by_itself(path: Path) -> bool:
-    """Whether the last thing in a job's log is an error of its own."""
-    if not path.exists():
-        return False
-    _, found, after = path.read_text(errors="replace").rpartition(ENDED)
-    return bool(found) and not RECORD.search(after)
 
 
 def out_of_memory(error: Exception) -> bool:
