@@ -14,6 +14,7 @@ import torch
 
 from ontogeny.errors import DivergedTraining, Interrupted
 from ontogeny.jobs import TERMINATED, job
+from ontogeny.outcome import log_message
 from ontogeny.run import Run, RunConfig, State
 from ontogeny.stages.train import on_sigterm, sole_owner
 
@@ -36,6 +37,8 @@ def test_an_error_of_its_own_is_not_tried_again(tmp_path: Path, capsys: pytest.C
         with pytest.raises(SystemExit) as end:
             attempt(tmp_path, number)
         assert end.value.code == 1
+        assert "the loss is not finite" in log_message((tmp_path / "job.log").read_text(), since=0.0)
+        (tmp_path / "job.log").unlink()  # as Snakemake does
     assert "another one would meet again" in capsys.readouterr().out
     assert attempt(tmp_path, 1), "a new command begins anew"
 

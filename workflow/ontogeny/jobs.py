@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from ontogeny.errors import Interrupted, OntogenyError
 
 log = logging.getLogger("ontogeny")
 
+END = "the job ends here"  # in a job's log; the error follows
 TERMINATED = 143  # the exit status of a process that SIGTERM ended
 
 
@@ -26,31 +28,32 @@ def job(snakemake: Any) -> Iterator[None]:
     """
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    failed = path.with_suffix(".failed")  # the log itself does not outlast an attempt
-    if snakemake.resources.get("attempt", 1) > 1 and failed.exists():
-        print(f"\nError: the attempt before ended by an error that another one would meet again. The log is {path}\n")
-        sys.exit(1)
-    failed.unlink(missing_ok=True)
     to_file = logging.FileHandler(path, mode="a")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[to_file], force=True)
     log.addHandler(to_terminal)
+    failed = path.with_suffix(".failed")  # the log itself does not outlast an attempt
+    if snakemake.resources.get("attempt", 1) > 1 and failed.exists():
+        logging.getLogger().error(f"{END}\n{failed.read_text()}")
+        print(f"\nError: the attempt before ended by an error that another one would meet again. The log is {path}\n")
+        sys.exit(1)
+    failed.unlink(missing_ok=True)
     try:
         yield
     except Interrupted as error:
         log.warning(str(error))
         sys.exit(TERMINATED)
     except OntogenyError as error:
-        logging.getLogger().exception("the job ends here")
-        failed.touch()
+        logging.getLogger().exception(END)
+        failed.write_text(traceback.format_exc())
         print(f"\nError: {error}\nThe log is {path}\n", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
-        logging.getLogger().exception("the job ends here")
+        logging.getLogger().exception(END)
         if not out_of_memory(error):
-            failed.touch()
+            failed.write_text(traceback.format_exc())
         print(f"\nThe log is {path}", file=sys.stderr)
         raise
 
