@@ -4,6 +4,7 @@
 #   make reproduce STUDIES="deep_linear" SCALE=smoke CORES=4
 #   make reproduce PROFILE=workflow/profiles/slurm SCALE=paper      on a SLURM cluster (docs/slurm.md)
 #   make why                                              what would run now, and what changed
+#   make forecast SCALE=paper                             time, memory, disk and GPU-hours, before anything starts
 #   make bench                                            ensembles against networks trained one by one
 #   make new-study NAME=my_study                          a study that works, with marks where to fill in
 
@@ -20,13 +21,16 @@ export PYTHONPATH := $(abspath workflow)$(if $(PYTHONPATH),:$(PYTHONPATH))
 CONFIG := $(if $(SCALE),scale=$(SCALE)) $(if $(STUDIES),studies="$(STUDIES)")
 SNAKEMAKE_ARGS := --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE)) $(if $(strip $(CONFIG)),--config $(CONFIG)) $(ARGS)
 
-.PHONY: reproduce why test test-all test-cluster bench new-study schemas format clean help
+.PHONY: reproduce why forecast test test-all test-cluster bench new-study schemas format clean help
 
 reproduce: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.reproduce $(SNAKEMAKE_ARGS)
 
 why: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.why $(SNAKEMAKE_ARGS)
+
+forecast: $(VENV)/.ready
+	$(BIN)/python -m ontogeny.budget $(CONFIG)
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m "not slow and not cluster" $(ARGS)
