@@ -5,6 +5,8 @@
 #   make reproduce PROFILE=workflow/profiles/slurm SCALE=paper      on a SLURM cluster (docs/slurm.md)
 #   make why                                              what would run now, and what changed
 #   make bench                                            ensembles against networks trained one by one
+#   make pins                                             exact versions again, after an edit of envs/packages.toml
+#   make test-conda                                       every study at scale smoke in its conda environments
 #   make new-study NAME=my_study                          a study that works, with marks where to fill in
 
 PYTHON ?= python3.11
@@ -14,13 +16,14 @@ SCALE ?=
 STUDIES ?=
 PROFILE ?=
 ARGS ?=
+UPGRADE ?=
 
 BIN := $(abspath $(VENV))/bin
 export PYTHONPATH := $(abspath workflow)$(if $(PYTHONPATH),:$(PYTHONPATH))
 CONFIG := $(if $(SCALE),scale=$(SCALE)) $(if $(STUDIES),studies="$(STUDIES)")
 SNAKEMAKE_ARGS := --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE)) $(if $(strip $(CONFIG)),--config $(CONFIG)) $(ARGS)
 
-.PHONY: reproduce why test test-all bench new-study schemas format clean help
+.PHONY: reproduce why test test-all bench pins conda-pins test-conda new-study schemas format clean help
 
 reproduce: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.reproduce $(SNAKEMAKE_ARGS)
@@ -29,10 +32,21 @@ why: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.why $(SNAKEMAKE_ARGS)
 
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not conda" $(ARGS)
 
 test-all: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+test-conda: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m conda -n 0 -v tests/conda $(ARGS)
+
+# One list of direct requirements -> requirements*.txt and envs/*.yaml, together
+pins: $(VENV)/.ready
+	$(BIN)/python -m ontogeny.pins $(if $(UPGRADE),--upgrade $(UPGRADE))
+
+# Explicit lists of conda packages for this platform; needs conda and its channels
+conda-pins: $(VENV)/.ready-dev
+	$(BIN)/snakedeploy pin-conda-envs --conda-frontend conda envs/*.yaml
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.bench $(STUDIES)
