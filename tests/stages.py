@@ -24,7 +24,9 @@ def kinds() -> dict[str, tuple[str, ...]]:
     found: dict[str, list[str]] = {}
     for path in (ROOT / "rules").glob("*.smk"):
         for block in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
-            conda = re.search(r'^    conda:\n        (?:"\.\./envs/(\w+)\.yaml"|with_(torch)\("(\w+)"\))', block, re.MULTILINE)
+            conda = re.search(
+                r'^    conda:\n        (?:"\.\./envs/(\w+)\.yaml"|with_(torch)\("(\w+)"\))', block, re.MULTILINE
+            )
             assert conda, f"{path.name}: rule {block.split(':')[0]} names no environment of envs/"
             stage = block.split(":")[0]
             assert conda[3] in (None, stage), f"{path.name}: rule {stage} takes the environment of {conda[3]}"
@@ -87,4 +89,3 @@ def distributions(names: Iterable[str]) -> set[str]:
     """The installed distributions that provide the imported `names`."""
     owners = packages_distributions()
     return {canonical(owners[name][0]) for name in names}
-

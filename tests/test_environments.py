@@ -54,7 +54,9 @@ def test_an_environment_holds_what_its_stages_import(kind: str) -> None:
     environment = WANTED.environments[kind]
     present = closure(map(pins.name_of, environment.packages))
     assert always <= present, f"add to `packages` of {kind} in {pins.WANTED}, then `make pins`"
-    assert ever - present == set(environment.lacks), f"`packages` and `lacks` of {kind} in {pins.WANTED} leave these open"
+    assert ever - present == set(environment.lacks), (
+        f"`packages` and `lacks` of {kind} in {pins.WANTED} leave these open"
+    )
 
 
 def imports_of(kind: str) -> tuple[set[str], set[str]]:
@@ -146,7 +148,9 @@ def test_an_explicit_list_must_hold_what_its_environment_asks_for(tree: Path, mo
     """Snakemake takes the list instead of the yaml and does not compare them."""
     environment = tree / "envs" / "claims.yaml"
     listed = tree / "envs" / "claims.linux-64.pin.txt"
-    entries = [entry.replace("==", "=").split(" =") for entry in yaml.safe_load(environment.read_text())["dependencies"]]
+    entries = [
+        entry.replace("==", "=").split(" =") for entry in yaml.safe_load(environment.read_text())["dependencies"]
+    ]
     address = "https://example.org/linux-64/{}-{}-py311h_0.conda#0123"
     lines = [address.format(name, version.replace("3.11", "3.11.9")) for name, version in entries]
     listed.write_text("\n".join(["# platform: linux-64", "@EXPLICIT", *lines]))

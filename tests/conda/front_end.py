@@ -22,8 +22,8 @@ from typing import Any
 
 VERSION = "24.7.1"  # the oldest that Snakemake 9 takes
 SUBDIRS = {("Linux", "x86_64"): "linux-64", ("Linux", "aarch64"): "linux-aarch64", ("Darwin", "arm64"): "osx-arm64"}
-FLAGS = {"--yes", "--quiet", "--no-default-packages", "--no-shortcuts", "--json", "--explicit", "--md5", "--dry-run"}
-LONG = {"-p": "--prefix", "-n": "--name", "-f": "--file", "-y": "--yes", "-q": "--quiet"}
+LONG = {"-p": "--prefix", "-f": "--file"}
+VALUED = set(LONG.values())  # the options that a value follows
 
 
 class CondaError(Exception):
@@ -45,10 +45,10 @@ class Call:
             name = LONG.get(name, name)
             if not name.startswith("-"):
                 words.append(argument)
-            elif name in FLAGS:
-                options[name] = ""
+            elif name in VALUED and not has_value:
+                options[name] = next(rest, "")
             else:
-                options[name] = value if has_value else next(rest)
+                options[name] = value
         return cls(words, options)
 
     @property
@@ -73,7 +73,7 @@ class Conda:
                 print(f"conda {VERSION}")
             case ["info"]:
                 print(json.dumps({"conda_prefix": str(self.root), "platform": self.subdir, "conda_version": VERSION}))
-            case ["config"]:
+            case ["config", "channel_priority"]:
                 print(json.dumps({"get": {"channel_priority": "strict"}}))
             case ["clean"]:
                 pass

@@ -7,10 +7,8 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
 from ontogeny.pins import RUN, read_pins
 from ontogeny.rooms import STUDIES, all_studies

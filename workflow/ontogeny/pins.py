@@ -33,10 +33,11 @@ RUN, DEV = "requirements.txt", "requirements-dev.txt"
 # that leaving them out lets the same pins serve both builds.
 OF_CUDA = re.compile(r"(nvidia|cuda)-.*|triton")
 
+MADE = "Made by `make pins` from envs/packages.toml."
 HEADERS = {
-    RUN: "# What a run needs, pinned; `make reproduce` installs it into .venv. On Linux torch comes from the package index as"
-    " the\n# CUDA build. Made by `make pins` from envs/packages.toml.\n",
-    DEV: f"# What the tests need on top of a run. Made by `make pins` from envs/packages.toml.\n-r {RUN}\n",
+    RUN: "# What a run needs, pinned; `make reproduce` installs it into .venv. On Linux torch comes from the package\n"
+    f"# index as the CUDA build. {MADE}\n",
+    DEV: f"# What the tests need on top of a run. {MADE}\n-r {RUN}\n",
 }
 
 Pins = Mapping[str, str]  # package -> version
@@ -133,7 +134,7 @@ def _sections(asked: set[str], pins: Pins) -> str:
 def _environment(wanted: Wanted, environment: Environment, builds: Mapping[str, str], pins: Pins) -> Iterator[str]:
     """The lines of an environment file."""
     yield f"# {environment.about}"
-    yield f"# Made by `make pins` from {WANTED}."
+    yield f"# {MADE}"
     yield "channels:"
     yield from (f"  - {channel}" for channel in [*environment.channels, "nodefaults"])
     yield "dependencies:"
@@ -158,7 +159,9 @@ def drift(root: Path = ROOT) -> list[str]:
     if problems:
         return problems
     files = render(wanted, run, dev)
-    problems += [f"{file} is not what follows from {WANTED} and {RUN}" for file in files if not _same(root, file, files)]
+    problems += [
+        f"{file} is not what follows from {WANTED} and {RUN}" for file in files if not _same(root, file, files)
+    ]
     surplus = {f"envs/{path.name}" for path in (root / "envs").glob("*.yaml")} - set(files)
     problems += [f"{file} is not in {WANTED}" for file in sorted(surplus)]
     return problems + [f"{path.name}: {reason}" for path in pin_files(root) for reason in stale(path)]
