@@ -46,7 +46,7 @@ pins: $(VENV)/.ready
 
 # Explicit lists of conda packages for this platform; needs conda and its channels
 conda-pins: $(VENV)/.ready-dev
-	$(BIN)/snakedeploy pin-conda-envs --conda-frontend conda envs/*.yaml
+	$(BIN)/snakedeploy pin-conda-envs --conda-frontend conda --warn-on-error envs/*.yaml
 
 bench: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.bench $(STUDIES)
