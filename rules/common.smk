@@ -78,6 +78,16 @@ def needs(stage, what):
     return lambda wildcards: getattr(load_study(wildcards.study).stage_resources(stage, wildcards.scale), what)
 
 
+def with_torch(stage):
+    """A function of the wildcards: the environment whose torch computes where the jobs of a stage do."""
+
+    def environment(wildcards):
+        on_gpu = CONFIG.device == "cuda" or (CONFIG.device == "auto" and needs(stage, "gpu")(wildcards) > 0)
+        return f"../envs/train-{'cuda' if on_gpu else 'cpu'}.yaml"
+
+    return environment
+
+
 def ATTEMPT(wildcards, attempt):
     """The number of the attempt, 1 for the first, as a resource that the job can read."""
     return attempt

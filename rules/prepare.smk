@@ -11,7 +11,7 @@ rule prepare:
     benchmark:
         "results/{scale}/{study}/benchmarks/prepare.tsv"
     conda:
-        "../envs/train.yaml"
+        with_torch("prepare")
     threads: needs("prepare", "threads")
     resources:
         mem_mb=grows("prepare", "mem_mb", JOB_MB),

@@ -12,7 +12,7 @@ rule probe:
     benchmark:
         "results/{scale}/{study}/benchmarks/probe.tsv"
     conda:
-        "../envs/train.yaml"
+        with_torch("probe")
     threads: needs("probe", "threads")
     resources:
         mem_mb=grows("probe", "mem_mb", JOB_MB),

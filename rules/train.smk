@@ -12,7 +12,7 @@ rule train:
     benchmark:
         "results/{scale}/{study}/benchmarks/train/{run}.tsv"
     conda:
-        "../envs/train.yaml"
+        with_torch("train")
     threads: needs("train", "threads")
     resources:
         mem_mb=grows("train", "mem_mb", JOB_MB),

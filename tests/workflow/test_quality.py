@@ -7,11 +7,10 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-import yaml
 
+from ontogeny.pins import RUN, read_pins
 from ontogeny.rooms import STUDIES, all_studies
 from ontogeny.scaffold import ROOT
 from ontogeny.study import load_study
@@ -20,7 +19,6 @@ from tests.workflow.conftest import Checkout
 RULES = sorted((ROOT / "rules").glob("*.smk"))
 LIBRARY = [path for path in sorted((ROOT / "workflow").rglob("*.py")) if "scaffold" not in path.parts]
 DIRECTIVES = ("output", "log", "benchmark", "threads", "resources", "conda", "message")
-CONDA_NAMES = {"pytorch": "torch"}  # what the package is called on conda-forge -> on PyPI
 
 
 def tool(*command: str) -> subprocess.CompletedProcess[str]:
@@ -133,29 +131,11 @@ def test_the_settings_of_studies_import_no_torch() -> None:
     assert done.returncode == 0
 
 
-def pins(name: str) -> dict[str, str]:
-    """Package -> exact version, of a requirements file."""
-    lines = [line.strip() for line in (ROOT / name).read_text().splitlines()]
-    wanted = [line for line in lines if line and not line.startswith(("#", "-r"))]
-    assert all(re.fullmatch(r"[a-z0-9-]+==[\w.]+", line) for line in wanted), wanted
-    return dict(line.split("==") for line in wanted)
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "envs").glob("*.yaml")), ids=lambda path: path.stem)
-def test_environments_agree_with_the_pinned_requirements(path: Path) -> None:
-    required = pins("requirements.txt")
-    for entry in yaml.safe_load(path.read_text())["dependencies"]:
-        name, _, version = entry.partition(" =")
-        if name in ("python", "pip", "nodejs"):
-            continue
-        assert required[CONDA_NAMES.get(name, name)] == version, f"{path.name}: {entry}"
-
-
 def test_every_import_of_the_library_is_required() -> None:
     from importlib.metadata import packages_distributions
 
     owners = packages_distributions()
-    required = pins("requirements.txt")
+    required = read_pins(ROOT / RUN)
     for path in LIBRARY:
         for node in ast.walk(ast.parse(path.read_text())):
             module = node.module if isinstance(node, ast.ImportFrom) else None
@@ -164,7 +144,3 @@ def test_every_import_of_the_library_is_required() -> None:
                 assert {owner.lower().replace("_", "-") for owner in owners[name]} & set(required), (
                     f"{path.name}: {name}"
                 )
-
-
-def test_requirements_for_tests_are_pinned() -> None:
-    assert len(pins("requirements-dev.txt")) > 5
