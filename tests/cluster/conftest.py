@@ -111,7 +111,9 @@ class Trial(Checkout):
     def steps(self) -> Counter[tuple[str, int]]:
         """How often each step of each run was taken."""
         lines = [
-            (file.name, line.split()) for file in self.path.glob("steps-*") for line in file.read_text().splitlines()
+            (file.name.removeprefix("steps-"), line.split())
+            for file in self.path.glob("steps-*")
+            for line in file.read_text().splitlines()
         ]
         return Counter((name, int(words[1])) for name, words in lines if len(words) == 3)
 
