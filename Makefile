@@ -4,6 +4,7 @@
 #   make reproduce STUDIES="deep_linear" SCALE=smoke CORES=4
 #   make reproduce PROFILE=workflow/profiles/slurm SCALE=paper      on a SLURM cluster (docs/slurm.md)
 #   make why                                              what would run now, and what changed
+#   make forecast SCALE=paper                             time, memory, disk and GPU-hours, before anything starts
 #   make bench                                            ensembles against networks trained one by one
 #   make pins                                             exact versions again, after an edit of envs/packages.toml
 #   make test-conda                                       every study at scale smoke in its conda environments
@@ -23,7 +24,7 @@ export PYTHONPATH := $(abspath workflow)$(if $(PYTHONPATH),:$(PYTHONPATH))
 CONFIG := $(if $(SCALE),scale=$(SCALE)) $(if $(STUDIES),studies="$(STUDIES)")
 SNAKEMAKE_ARGS := --cores $(CORES) $(if $(PROFILE),--profile $(PROFILE)) $(if $(strip $(CONFIG)),--config $(CONFIG)) $(ARGS)
 
-.PHONY: reproduce why test test-all bench pins conda-pins test-conda new-study schemas format clean help
+.PHONY: reproduce why forecast test test-all test-cluster test-conda bench pins conda-pins new-study schemas format clean help
 
 reproduce: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.reproduce $(SNAKEMAKE_ARGS)
@@ -31,11 +32,17 @@ reproduce: $(VENV)/.ready
 why: $(VENV)/.ready
 	$(BIN)/python -m ontogeny.why $(SNAKEMAKE_ARGS)
 
+forecast: $(VENV)/.ready
+	$(BIN)/python -m ontogeny.budget $(CONFIG)
+
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m "not slow and not conda" $(ARGS)
+	$(BIN)/python -m pytest -m "not slow and not cluster and not conda" $(ARGS)
 
 test-all: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -m "not cluster and not conda" $(ARGS)
+
+test-cluster: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m cluster -n 0 $(ARGS)
 
 test-conda: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m conda -n 0 -v tests/conda $(ARGS)

@@ -3,6 +3,7 @@ import sys
 from functools import cache
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 LIBRARY = HERE / "workflow"
 if not LIBRARY.is_dir():
@@ -13,7 +14,7 @@ if not LIBRARY.is_dir():
 
 sys.path.insert(0, str(LIBRARY))
 
-from ontogeny import fingerprint
+from ontogeny import fingerprint, gpus
 from ontogeny.config import load_config
 from ontogeny.errors import OntogenyError
 from ontogeny.installation import offer
@@ -39,6 +40,17 @@ CONFIG_FILE = str(next(iter([*workflow.overwrite_configfiles[-1:], *workflow.con
 CONFIG = checked(load_config, config, CONFIG_FILE)
 SOURCES = checked(load_registry)
 
+# GPUs that jobs of this Snakemake may lease; None where a cluster hands them out (then --jobs counts nodes).
+GPUS = None
+if workflow.is_main_process and workflow.resource_settings.nodes is None:
+    GPUS = checked(gpus.limit, CONFIG.device, workflow.global_resources.get("gpu").value)
+    checked(gpus.require_enough, CONFIG.selected(), CONFIG.scale, CONFIG.device, GPUS)
+    if GPUS:
+        workflow.global_resources["gpu"] = GPUS
+        workflow.global_resources["gpu_percent"] = GPUS * gpus.WHOLE
+    elif CONFIG.device == "auto" and gpus.falls_back(CONFIG.selected(), CONFIG.scale):
+        logger.warning(gpus.falls_back(CONFIG.selected(), CONFIG.scale))
+
 
 wildcard_constraints:
     scale="|".join(SCALES),
@@ -62,18 +74,8 @@ def run_of(wildcards):
 
 
 def needs(stage, what):
-    """A function of the wildcards: the threads or GPUs that a study asks for at a stage."""
+    """A function of the wildcards: the threads, memory or time that a study asks for at a stage."""
     return lambda wildcards: getattr(load_study(wildcards.study).stage_resources(stage, wildcards.scale), what)
-
-
-def with_torch(stage):
-    """A function of the wildcards: the environment whose torch computes where the jobs of a stage do."""
-
-    def environment(wildcards):
-        on_gpu = CONFIG.device == "cuda" or (CONFIG.device == "auto" and needs(stage, "gpu")(wildcards) > 0)
-        return f"../envs/train-{'cuda' if on_gpu else 'cpu'}.yaml"
-
-    return environment
 
 
 def ATTEMPT(wildcards, attempt):
@@ -85,6 +87,28 @@ def grows(stage, what, extra=0):
     """A function of the wildcards and the attempt: mem_mb or runtime, half as much again at each further attempt."""
     asked = needs(stage, what)
     return lambda wildcards, attempt: round((asked(wildcards) + extra) * (1 + (attempt - 1) / 2))
+
+
+@cache
+def gpus_for(study, stage, scale):
+    """What a job of a stage asks for: `devices` to itself, `percent` of devices."""
+    checked(gpus.require_enough, [study], scale, CONFIG.device, GPUS)
+    return gpus.demand(load_study(study).stage_resources(stage, scale), stage, CONFIG.device, GPUS)
+
+
+def gpu(stage, what):
+    """A function of the wildcards: the `devices` or the `percent` that a job of a stage asks for."""
+    return lambda wildcards: getattr(gpus_for(wildcards.study, stage, wildcards.scale), what)
+
+
+def with_torch(stage):
+    """A function of the wildcards: the environment with the torch for the GPU, if a job of a stage asks for one, or not."""
+
+    def environment(wildcards):
+        asked = gpus_for(wildcards.study, stage, wildcards.scale)
+        return f"../envs/train-{'cuda' if asked.devices or asked.percent else 'cpu'}.yaml"
+
+    return environment
 
 
 def code(stage):

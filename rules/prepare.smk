@@ -17,7 +17,8 @@ rule prepare:
         mem_mb=grows("prepare", "mem_mb", JOB_MB),
         runtime=grows("prepare", "runtime"),
         attempt=ATTEMPT,
-        gpu=needs("prepare", "gpu"),
+        gpu=gpu("prepare", "devices"),
+        gpu_percent=gpu("prepare", "percent"),
     params:
         settings=lambda wildcards: planned(wildcards.study, wildcards.scale).data,
         code=code("prepare"),

@@ -18,7 +18,8 @@ rule probe:
         mem_mb=grows("probe", "mem_mb", JOB_MB),
         runtime=grows("probe", "runtime"),
         attempt=ATTEMPT,
-        gpu=needs("probe", "gpu"),
+        gpu=gpu("probe", "devices"),
+        gpu_percent=gpu("probe", "percent"),
     params:
         columns=lambda wildcards: columns_of(wildcards.study),
         device=CONFIG.device,

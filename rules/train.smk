@@ -18,7 +18,8 @@ rule train:
         mem_mb=grows("train", "mem_mb", JOB_MB),
         runtime=grows("train", "runtime"),
         attempt=ATTEMPT,
-        gpu=needs("train", "gpu"),
+        gpu=gpu("train", "devices"),
+        gpu_percent=gpu("train", "percent"),
     params:
         row=lambda wildcards: run_of(wildcards).row,
         settings=lambda wildcards: run_of(wildcards).settings,

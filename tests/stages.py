@@ -15,7 +15,7 @@ from ontogeny.rooms import all_studies
 
 ROOT = fingerprint.ROOT
 # The commands that plan and watch; the rules' own imports come on top
-COMMANDS = ("ontogeny.reproduce", "ontogeny.why", "ontogeny.fingerprint")
+COMMANDS = ("ontogeny.budget", "ontogeny.reproduce", "ontogeny.why", "ontogeny.fingerprint")
 
 
 @cache

@@ -21,6 +21,7 @@ import yaml
 from ontogeny import claims, rooms, study
 from ontogeny.errors import DamagedFile, OntogenyError
 from ontogeny.files import MANIFEST, OutFolder, sha256, write_json, write_text
+from ontogeny.gpu_monitor import GpuUse, write_use
 from ontogeny.report import build, pages, tables, tex, wording
 from ontogeny.statistics import Estimate
 from ontogeny.study import Criterion, StudySpec, load_study
@@ -273,6 +274,17 @@ def test_costs_are_summed_and_a_missing_benchmark_is_a_dash(world):
     shutil.rmtree(folder / "benchmarks")
     text = " ".join(Page(world.build("alpha_one") / "studies/alpha_one.html").text.split())
     assert "train – – –" in text
+
+
+def test_gpu_costs_are_shown_where_a_gpu_was_used(world):
+    folder = world.add("alpha_one")
+    assert "GPU" not in Page(world.build("alpha_one") / "studies/alpha_one.html").text.split("Cost")[-1]
+    write_use(folder / "benchmarks/train/tree-s0-9.gpu.tsv", GpuUse("H100", 1, 120, 4096, 80, 99))
+    write_use(folder / "benchmarks/train/tree-s10-19.gpu.tsv", GpuUse("H100", 0.5, 240, None, 40, 90))
+    text = " ".join(Page(world.build("alpha_one") / "studies/alpha_one.html").text.split())
+    assert "GPU time GPU peak memory GPU load" in text
+    assert "prepare 1 1.50 s 88 MB – – –" in text
+    assert "train 2 3.00 min 2.0 GB 4.00 min 4.1 GB 60 %" in text
 
 
 def test_only_the_costs_change_the_bytes(world):

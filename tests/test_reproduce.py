@@ -23,7 +23,7 @@ from ontogeny.engine import command
 from ontogeny.errors import OntogenyError
 from ontogeny.events import Board, EventFile
 from ontogeny.forecast import Forecast, clock, expected_work, planned_outputs, record_of, training_progress
-from ontogeny.leftovers import sole_run
+from ontogeny.leftovers import processes_in, sole_run
 from ontogeny.outcome import conclusion, failure, log_message, notebook_message, scale_of
 from ontogeny.progress import Progress
 
@@ -332,6 +332,20 @@ def test_only_one_run_holds_a_folder(tmp_path: Path) -> None:
         pass
     with sole_run(folder):
         pass
+
+
+def test_the_jobs_of_a_cluster_are_no_leftovers(tmp_path: Path) -> None:
+    plain = {key: value for key, value in os.environ.items() if key != "SLURM_JOB_ID"}
+    sleepers = [
+        subprocess.Popen(["sleep", "60"], cwd=tmp_path, env=environment)
+        for environment in (plain, {**plain, "SLURM_JOB_ID": "1"})
+    ]
+    try:
+        assert [process.pid for process in processes_in(tmp_path)] == [sleepers[0].pid]
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+            sleeper.wait()
 
 
 # The command, in a small workflow of its own

@@ -21,9 +21,9 @@ LOOK_AGAIN = 10.0  # seconds between two looks at jobs that are waited for
 BROKEN = ("launch failed requeued held",)  # a hiccup of SLURM's: only cancelling and submitting again helps
 # Reasons of SLURM's (squeue --format=%r) for which a job waits until somebody changes something
 NEVER = (
-    *BROKEN, "JobHeldAdmin", "JobHeldUser", "PartitionTimeLimit", "PartitionNodeLimit", "BadConstraints",
-    "InvalidAccount", "InvalidQOS", "DependencyNeverSatisfied", "QOSMaxWallDurationPerJobLimit", "AssocMaxWallDurationPerJobLimit",
-    "PartitionDown", "PartitionInactive",
+    *BROKEN, "job requeued in held state", "JobHeldAdmin", "JobHeldUser", "PartitionTimeLimit", "PartitionNodeLimit",
+    "BadConstraints", "InvalidAccount", "InvalidQOS", "DependencyNeverSatisfied", "QOSMaxWallDurationPerJobLimit",
+    "AssocMaxWallDurationPerJobLimit", "PartitionDown", "PartitionInactive",
 )  # fmt: skip
 
 

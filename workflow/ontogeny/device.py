@@ -7,12 +7,18 @@ import os
 import torch
 from torch.utils import deterministic
 
+from ontogeny.errors import ConfigError
+
 
 def resolve_device(device: str) -> str:
-    """'cpu' or 'cuda'; 'auto' takes the GPU when there is one."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return device
+    """'cpu' or 'cuda'; 'auto' takes the GPU when there is one. Raises ConfigError if 'cuda' is not to be had."""
+    usable = device != "cpu" and torch.cuda.is_available()
+    if device == "cuda" and not usable:
+        raise ConfigError(
+            f"device: cuda: torch {torch.__version__} can use no GPU here. It may be the build for CPUs, or the "
+            "driver may be too old for it; install the CUDA build, or take the CPU with `--config device=cpu`."
+        )
+    return "cuda" if usable else "cpu"
 
 
 def set_deterministic(threads: int) -> None:

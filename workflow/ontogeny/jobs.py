@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +14,7 @@ from ontogeny.errors import Interrupted, OntogenyError
 
 log = logging.getLogger("ontogeny")
 
-ENDED = " ERROR the job ends here\n"  # in a job's log: an error of its own, not a signal, not a lack of memory
-RECORD = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ", re.MULTILINE)  # how a later record begins
+END = "the job ends here"  # in a job's log; the error follows
 TERMINATED = 143  # the exit status of a process that SIGTERM ended
 
 
@@ -29,37 +28,34 @@ def job(snakemake: Any) -> Iterator[None]:
     """
     path = Path(snakemake.log[0])
     path.parent.mkdir(parents=True, exist_ok=True)
-    if snakemake.resources.get("attempt", 1) > 1 and ended_by_itself(path):
-        print(f"\nError: the attempt before ended by an error that another one would meet again. The log is {path}\n")
-        sys.exit(1)
     to_file = logging.FileHandler(path, mode="a")
     to_file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     to_terminal = logging.StreamHandler(sys.stderr)
     to_terminal.setFormatter(logging.Formatter("%(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[to_file], force=True)
     log.addHandler(to_terminal)
+    failed = path.with_suffix(".failed")  # the log itself does not outlast an attempt
+    if snakemake.resources.get("attempt", 1) > 1 and failed.exists():
+        logging.getLogger().error(f"{END}\n{failed.read_text()}")
+        print(f"\nError: the attempt before ended by an error that another one would meet again. The log is {path}\n")
+        sys.exit(1)
+    failed.unlink(missing_ok=True)
     try:
         yield
     except Interrupted as error:
         log.warning(str(error))
         sys.exit(TERMINATED)
     except OntogenyError as error:
-        logging.getLogger().exception("the job ends here")
+        logging.getLogger().exception(END)
+        failed.write_text(traceback.format_exc())
         print(f"\nError: {error}\nThe log is {path}\n", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
-        end = "out of memory" if out_of_memory(error) else "the job ends here"
-        logging.getLogger().exception(end)
+        logging.getLogger().exception(END)
+        if not out_of_memory(error):
+            failed.write_text(traceback.format_exc())
         print(f"\nThe log is {path}", file=sys.stderr)
         raise
-
-
-def ended_by_itself(path: Path) -> bool:
-    """Whether the last thing in a job's log is an error of its own."""
-    if not path.exists():
-        return False
-    _, found, after = path.read_text(errors="replace").rpartition(ENDED)
-    return bool(found) and not RECORD.search(after)
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -68,14 +68,22 @@ def clear_leftovers(events: Path, folder: Path = SNAKEMAKE) -> int:
 
 
 def processes_in(working: Path) -> list[psutil.Process]:
-    """The processes that work in a folder, without this one and its parents."""
+    """The processes that work in a folder, without this one, its parents, and those of cluster jobs.
+
+    A job may run on the controller's own machine; `ontogeny.cluster` sees to it.
+    """
     own = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.pid not in own and Path(process.cwd()) == working:
+            if process.pid not in own and Path(process.cwd()) == working and not _in_cluster_job(process):
                 found.append(process)
     return found
+
+
+def _in_cluster_job(process: psutil.Process) -> bool:
+    """Whether a process belongs to a SLURM job other than the one, if any, that this process is in."""
+    return process.environ().get("SLURM_JOB_ID") not in (None, os.environ.get("SLURM_JOB_ID"))
 
 
 def is_snakemake(process: psutil.Process) -> bool:

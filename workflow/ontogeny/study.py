@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import product
 from typing import Any, Literal
 
 from pydantic import Field, model_validator
@@ -15,6 +16,7 @@ from ontogeny.settings import Settings, read_yaml, validate
 
 SCALES = ("smoke", "laptop", "paper")
 STAGES = ("prepare", "train", "probe", "figures", "claims")
+GPU_STAGES = ("prepare", "train", "probe")  # the others draw and decide
 RESERVED = ("seeds", "seeds_per_run")  # keys of a row that say how often it runs, not what it runs
 
 Scale = Literal["smoke", "laptop", "paper"]
@@ -36,7 +38,14 @@ class Resources(Settings):
     threads: int = Field(1, ge=1)
     mem_mb: int = Field(1500, ge=100, description="peak memory in MB")
     runtime: int = Field(10, ge=1, description="wall time in minutes")
-    gpu: int = Field(0, ge=0)
+    gpu: float = Field(0, ge=0, le=64, description="GPUs; below 1 a share of one, so that several jobs use it at once")
+    disk_mb: int = Field(1000, ge=1, description="what the job leaves on disk at most, in MB")
+
+    @model_validator(mode="after")
+    def _whole_devices_or_a_share(self) -> Resources:
+        if self.gpu % 1 and not 0.05 <= self.gpu < 1:
+            raise ValueError("gpu is a whole number of devices, or a share of one between 0.05 and 1")
+        return self
 
 
 class Criterion(Settings):
@@ -155,6 +164,9 @@ def load_study(slug: str) -> StudySpec:
     unknown = [key for key in spec.resources if key not in (*STAGES, *SCALES)]
     if unknown:
         raise ConfigError(f"{path}: resources.{unknown[0]}: unknown stage; {did_you_mean(unknown[0], STAGES)}")
+    for stage, scale in product(STAGES, SCALES):
+        if spec.stage_resources(stage, scale).gpu and stage not in GPU_STAGES:
+            raise ConfigError(f"{path}: resources.{stage}.gpu: only {', '.join(GPU_STAGES)} may use a GPU.")
     return spec
 
 

@@ -1,8 +1,9 @@
 """Turn shared sources into a study's data."""
 
+from ontogeny.gpu_job import gpus_of
 from ontogeny.jobs import job
 
-with job(snakemake):
+with job(snakemake), gpus_of(snakemake):
     from pathlib import Path
 
     from ontogeny.stages.prepare import prepare

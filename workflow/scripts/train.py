@@ -1,8 +1,9 @@
 """Train one run."""
 
+from ontogeny.gpu_job import gpus_of
 from ontogeny.jobs import job
 
-with job(snakemake):
+with job(snakemake), gpus_of(snakemake) as device:
     from pathlib import Path
 
     from ontogeny.stages.train import train
@@ -16,7 +17,7 @@ with job(snakemake):
             "row": snakemake.params.row,
             "settings": snakemake.params.settings,
             "seeds": snakemake.params.seeds,
-            "device": snakemake.params.device,
+            "device": device,
         },
         threads=snakemake.params.threads,
         data=Path(snakemake.input.data),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from ontogeny.claims import ClaimResult, read_claims
 from ontogeny.errors import OntogenyError
 from ontogeny.files import MANIFEST, Folder, damaged, read_json, read_table, sha256
+from ontogeny.gpu_monitor import gpu_table, read_use
 from ontogeny.study import StudySpec, load_study
 
 BENCHMARKED = ("prepare", "train", "probe", "claims", "figures", "export")
@@ -55,13 +56,17 @@ class RunRecord:
 class Cost:
     """What a stage took: number of measured jobs, seconds (summed) and peak memory in MB (the largest job).
 
-    None where nothing was measured.
+    gpu_seconds: time x GPUs held (summed). gpu_peak: memory of the GPUs in MB (the largest job). gpu_load: share of
+    that time in which the GPUs computed, in percent. None where nothing was measured.
     """
 
     stage: str
     jobs: int
     seconds: float | None
     peak: float | None
+    gpu_seconds: float | None = None
+    gpu_peak: float | None = None
+    gpu_load: float | None = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +110,15 @@ class Study:
     @property
     def cost(self) -> Cost:
         """The cost of all stages together."""
-        seconds = [cost.seconds for cost in self.costs if cost.seconds is not None]
-        memory = [cost.peak for cost in self.costs if cost.peak is not None]
-        jobs = sum(cost.jobs for cost in self.costs)
-        return Cost("together", jobs, sum(seconds) if seconds else None, max(memory, default=None))
+        return Cost(
+            "together",
+            sum(cost.jobs for cost in self.costs),
+            total(cost.seconds for cost in self.costs),
+            largest(cost.peak for cost in self.costs),
+            total(cost.gpu_seconds for cost in self.costs),
+            largest(cost.gpu_peak for cost in self.costs),
+            mean((cost.gpu_load, cost.gpu_seconds) for cost in self.costs),
+        )
 
     def figure(self, name: str, kind: str) -> Path:
         """The file of a declared figure."""
@@ -183,9 +193,33 @@ def _costs(folder: Path, runs: Sequence[str]) -> tuple[Cost, ...]:
 
 def _cost(stage: str, paths: Sequence[Path]) -> Cost:
     rows = [row for path in paths for row in _benchmark(path)]
-    seconds = [value for row in rows if (value := _float(row.get("s"))) is not None]
-    memory = [value for row in rows if (value := _float(row.get("max_rss"))) is not None]
-    return Cost(stage, len(rows), sum(seconds) if seconds else None, max(memory, default=None))
+    uses = [use for path in paths if (use := read_use(gpu_table(path))) is not None]
+    return Cost(
+        stage,
+        len(rows),
+        total(_float(row.get("s")) for row in rows),
+        largest(_float(row.get("max_rss")) for row in rows),
+        total(use.gpus * use.s for use in uses),
+        largest(use.max_gpu_mb for use in uses),
+        mean((use.mean_load, use.gpus * use.s) for use in uses),
+    )
+
+
+def total(values: Iterable[float | None]) -> float | None:
+    """The sum of what was measured; None if nothing was."""
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def largest(values: Iterable[float | None]) -> float | None:
+    """The largest of what was measured; None if nothing was."""
+    return max((value for value in values if value is not None), default=None)
+
+
+def mean(weighted: Iterable[tuple[float | None, float | None]]) -> float | None:
+    """The mean of (value, weight) over what was measured; None if nothing was."""
+    known = [(value, weight) for value, weight in weighted if value is not None and weight]
+    return sum(value * weight for value, weight in known) / sum(weight for _, weight in known) if known else None
 
 
 def _benchmark(path: Path) -> list[dict[str, str]]:
