@@ -150,7 +150,7 @@ def test_explicit_lists_are_made_and_used(installation: Installation, room: Path
     make = ("--conda-create-envs-only", "--cores", "1", "--until", "claims", *SMOKE)
     done = installation.snakemake(checkout, *make)
     assert done.returncode == 0, done.stdout[-3000:]
-    assert f"Using pinnings from {listed.relative_to(checkout.path)}" in done.stdout
+    assert re.search(rf"Using pinnings from \S*{re.escape(listed.name)}", done.stdout), done.stdout
     assert "Failed to install" not in done.stdout
 
 
