@@ -45,7 +45,7 @@ test-cluster: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m cluster -n 0 $(ARGS)
 
 test-conda: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m conda -n 0 -v tests/conda $(ARGS)
+	$(BIN)/python -m pytest -m conda -n 0 tests/conda $(ARGS)
 
 # One list of direct requirements -> requirements*.txt and envs/*.yaml, together
 pins: $(VENV)/.ready

@@ -78,16 +78,6 @@ def needs(stage, what):
     return lambda wildcards: getattr(load_study(wildcards.study).stage_resources(stage, wildcards.scale), what)
 
 
-def with_torch(stage):
-    """A function of the wildcards: the environment whose torch computes where the jobs of a stage do."""
-
-    def environment(wildcards):
-        on_gpu = CONFIG.device == "cuda" or (CONFIG.device == "auto" and needs(stage, "gpu")(wildcards) > 0)
-        return f"../envs/train-{'cuda' if on_gpu else 'cpu'}.yaml"
-
-    return environment
-
-
 def ATTEMPT(wildcards, attempt):
     """The number of the attempt, 1 for the first, as a resource that the job can read."""
     return attempt
@@ -109,6 +99,16 @@ def gpus_for(study, stage, scale):
 def gpu(stage, what):
     """A function of the wildcards: the `devices` or the `percent` that a job of a stage asks for."""
     return lambda wildcards: getattr(gpus_for(wildcards.study, stage, wildcards.scale), what)
+
+
+def with_torch(stage):
+    """A function of the wildcards: the environment with the torch for the GPU, if a job of a stage asks for one, or not."""
+
+    def environment(wildcards):
+        asked = gpus_for(wildcards.study, stage, wildcards.scale)
+        return f"../envs/train-{'cuda' if asked.devices or asked.percent else 'cpu'}.yaml"
+
+    return environment
 
 
 def code(stage):

@@ -42,7 +42,8 @@ def modules(stage: str) -> list[str]:
 def control_modules() -> list[str]:
     """The library modules that the Snakefile, the rules and the commands import."""
     text = "\n".join(path.read_text() for path in [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")])
-    named = {f"ontogeny.{name}" for name in re.findall(r"^from ontogeny\.(\w+) import", text, re.MULTILINE)}
+    lines = re.findall(r"^from ontogeny(?:\.(\w+))? import (.*)", text, re.MULTILINE)
+    named = {f"ontogeny.{name}" for module, names in lines for name in ([module] if module else names.split(", "))}
     named |= {*COMMANDS} | {f"ontogeny.studies.{study}.settings" for study in all_studies()}
     return sorted({module for name in named for module in fingerprint.imported_by(name)})
 
