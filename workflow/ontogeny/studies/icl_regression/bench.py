@@ -72,5 +72,5 @@ class PlainNetwork:
         """One step of Adam on fresh prompts."""
         self.adam.param_groups[0]["lr"] = learning_rate(self.settings, step)
         self.adam.zero_grad()
-        self.loss(self.sampler.draw(self.settings.batch, self.stream)).backward()
+        self.loss(self.sampler.draw(self.settings.batch, [self.stream])[0]).backward()
         self.adam.step()
