@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from ontogeny.studies.icl_regression.prompts import Prompts
 
@@ -96,7 +97,7 @@ def membership(heads: Sequence[int]) -> Tensor:
 
 
 def moments(kq: Tensor, ov: Tensor, prompts: Prompts, kernel: Kernel, together: int) -> tuple[Tensor, Tensor]:
-    """Sums over the tokens of w (z; 1), (S, B, D + 1, N), and of w v (z; 1), (S, B, D + 1, tasks, N).
+    """Sums over the tokens of w (z; 1), (S, B, D + 1, N), and of w v (z; 1), (tasks, S, B, D + 1, N).
 
     w = exp(a) for softmax attention. The largest logit is not subtracted first: logits stay below 30, and float32
     overflows at 88 (then the loss is not finite, and training stops with a message). Linear attention has w = a in the
@@ -105,19 +106,21 @@ def moments(kq: Tensor, ov: Tensor, prompts: Prompts, kernel: Kernel, together: 
     s, n, tasks, token = ov.shape
     batch, length = prompts.query.shape[1], prompts.tokens.shape[-1]
     asked = (prompts.query @ kq.permute(0, 3, 2, 1).flatten(2)).view(s, batch, token, n)  # u of every head
-    readers = ov.permute(0, 3, 2, 1).flatten(2)  # (S, D, tasks N)
-    first, second = asked.new_empty(s, batch, token + 1, n), asked.new_empty(s, batch, token + 1, tasks * n)
+    readers = ov.permute(2, 0, 3, 1).contiguous()  # (tasks, S, D, N)
+    first, second = asked.new_empty(s, batch, token + 1, n), asked.new_empty(tasks, s, batch, token + 1, n)
     for i in range(0, s, together):
         tokens = prompts.tokens[i : i + together]
         rows, flat = tokens[:, :, :token].mT, tokens.flatten(0, 1)  # (seeds, B, L, D) and (seeds B, D + 1, L)
         weights = rows.flatten(0, 1) @ asked[i : i + together].flatten(0, 1)  # logits (seeds B, L, N)
-        values = rows.flatten(1, 2) @ readers[i : i + together]  # (seeds, B L, tasks N)
         if kernel.softmax:
             weights.exp_()
-            values.view(-1, length, tasks, n).mul_(weights.unsqueeze(2))
         torch.bmm(flat, weights, out=first[i : i + together].flatten(0, 1))
-        torch.bmm(flat, values.view(-1, length, tasks * n), out=second[i : i + together].flatten(0, 1))
-    return first, second.unflatten(-1, (tasks, n))
+        for task in range(tasks):
+            values = (rows.flatten(1, 2) @ readers[task, i : i + together]).view(-1, length, n)
+            if kernel.softmax:
+                values.mul_(weights)
+            torch.bmm(flat, values, out=second[task, i : i + together].flatten(0, 1))
+    return first, second
 
 
 def loss_gradient(
@@ -130,21 +133,23 @@ def loss_gradient(
     """
     token, tasks, batch = ov.shape[3], ov.shape[2], prompts.query.shape[1]
     first, second = moments(kq, ov, prompts, kernel, together)
-    sums, slopes = first[:, :, :token], second[:, :, :token]
+    sums, slopes = first[:, :, :token], second[..., :token, :]
     if kernel.softmax:
-        total = first[:, :, token:]  # (S, B, 1, N)
-        output = second[:, :, token] / total  # (S, B, tasks, N)
+        total = first[:, :, token]  # (S, B, N)
+        output = second[..., token, :] / total  # (tasks, S, B, N)
     else:
         total = first.new_tensor(kernel.length)
-        output = (sums.unsqueeze(3) * ov.permute(0, 3, 2, 1).unsqueeze(1)).sum(2) / total
-    residual = output @ member - prompts.target.unsqueeze(-1)  # (S, B, tasks, networks)
-    pull = (residual @ member.T).mul_(2 / (batch * tasks)).div_(total)
-    d_ov = (sums.unsqueeze(3) * pull.unsqueeze(2)).sum(1)  # (S, D, tasks, N)
-    by_asked = (slopes * pull.unsqueeze(2)).sum(3) if tasks > 1 else slopes[:, :, :, 0].mul_(pull)
+        output = (sums * ov.permute(2, 0, 3, 1).unsqueeze(2)).sum(3) / total
+    residual = linear(output, member.T) - prompts.target.movedim(-1, 0).unsqueeze(-1)  # (tasks, S, B, networks)
+    pull = linear(residual, member).mul_(2 / (batch * tasks)).div_(total)
+    d_ov = torch.stack([(sums * part.unsqueeze(2)).sum(1) for part in pull], 1)  # (S, tasks, D, N)
+    by_asked = slopes[0].mul_(pull[0].unsqueeze(2))
+    for slope, part in zip(slopes[1:], pull[1:], strict=True):
+        by_asked.addcmul_(slope, part.unsqueeze(2))
     if kernel.softmax:
-        by_asked.addcmul_(sums, pull.mul_(output).sum(2, keepdim=True), value=-1)
+        by_asked.addcmul_(sums, pull.mul_(output).sum(0).unsqueeze(2), value=-1)
     d_kq = (prompts.query.mT @ by_asked.flatten(2)).unflatten(-1, (token, -1))  # (S, d, D, N)
-    return residual.square().mean((1, 2)), d_kq.permute(0, 3, 2, 1), d_ov.permute(0, 3, 2, 1)
+    return residual.square().mean((0, 2)), d_kq.permute(0, 3, 2, 1), d_ov.permute(0, 3, 1, 2)
 
 
 def head_outputs(kq: Tensor, ov: Tensor, prompts: Prompts, kernel: Kernel) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -48,6 +49,16 @@ def support_scale(task: Task) -> Tensor:
     return scale
 
 
+def correlate(rows: Iterable[Tensor], correlation: float) -> None:
+    """Give independent rows, each of variance one, the covariance rho^|i-j|, in place: an autoregressive process.
+
+    x_i = rho x_{i-1} + sqrt(1 - rho^2) g_i is the product with the Cholesky factor, without the zeros.
+    """
+    if correlation:
+        for previous, row in pairwise(rows):
+            row.mul_((1 - correlation**2) ** 0.5).add_(previous, alpha=correlation)
+
+
 class Sampler:
     """Draws prompts of one task distribution.
 
@@ -59,7 +70,7 @@ class Sampler:
         self.sizes = (task.dimension, len(task.supports), length)
         self.scale = support_scale(task).unsqueeze(-1).to(device)
         self.deviation = task.noise**0.5
-        self.root = torch.linalg.cholesky(covariance(task)).float().to(device) if task.correlation else None
+        self.correlation = task.correlation
 
     def draw(self, batch: int, streams: Sequence[torch.Generator]) -> Prompts:
         """A batch of fresh prompts from each stream, axes (streams, B). Streams live on the sampler's device."""
@@ -72,8 +83,7 @@ class Sampler:
             numbers.normal_(generator=stream)
         beta, query, target = few.split(counts, dim=1)
         beta = beta.unflatten(1, (tasks, dimension)).mul_(self.scale)
-        if self.root is not None:
-            query = self.root @ query
+        correlate(query.unbind(1), self.correlation)
         for plane, slopes, stream in zip(planes[:, :-1], beta, streams, strict=True):
             self._fill(plane.normal_(generator=stream), slopes)
         target.mul_(self.deviation).add_((beta * query.unsqueeze(1)).sum(2))
@@ -83,8 +93,7 @@ class Sampler:
         """Turn standard normal numbers (D, B, L) of one stream into covariates and labels. beta: (tasks, d, B)."""
         dimension, tasks, _ = self.sizes
         covariates = planes[:dimension]
-        if self.root is not None:
-            covariates.copy_((self.root @ covariates.flatten(1)).view_as(covariates))
+        correlate(covariates, self.correlation)
         for task in range(tasks):
             signal = (beta[task].unsqueeze(-1) * covariates).sum(0)  # faster than many small products
             torch.add(signal, planes[dimension + task], alpha=self.deviation, out=planes[dimension + task])

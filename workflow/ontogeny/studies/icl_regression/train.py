@@ -17,7 +17,6 @@ from ontogeny.studies.icl_regression.settings import Attention, ReducedLoss
 from ontogeny.studies.icl_regression.snapshots import snapshot_steps
 
 
-
 def train(config: RunConfig, data: Folder, run: Run) -> None:
     """Keep the circuits of all networks, or the points of all flows, at log-spaced steps."""
     if isinstance(config.settings, ReducedLoss):
