@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ontogeny.files import OutFolder
+from ontogeny.jobs import clock
 from ontogeny.rooms import part
 from ontogeny.settings import validate
 from ontogeny.sources import Sources
@@ -19,5 +20,7 @@ def prepare(study: str, settings: Mapping[str, Any], receipts: Sequence[Path], o
     """
     folder = OutFolder(out)
     typed = validate(part(study, "settings").DataSettings, dict(settings), f"{study}: data")
-    part(study, "data").prepare(typed, Sources.open(list(receipts)), folder)
+    program, sources = part(study, "data"), Sources.open(list(receipts))
+    with clock.computing():
+        program.prepare(typed, sources, folder)
     folder.publish()

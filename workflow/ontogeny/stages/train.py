@@ -9,6 +9,7 @@ from typing import Any
 
 from ontogeny.device import resolve_device, set_deterministic
 from ontogeny.files import Folder
+from ontogeny.jobs import clock
 from ontogeny.provenance import describe
 from ontogeny.rooms import part
 from ontogeny.run import Run, RunConfig
@@ -26,6 +27,8 @@ def train(config: Mapping[str, Any], threads: int, data: Path, out: Path, state:
     typed, inputs = RunConfig.from_json(content), Folder(data)
     save_seconds = float(os.environ.get("ONTOGENY_SAVE_SECONDS", "10"))
     run = Run(typed, state, f"{code} {content} {sorted(inputs.manifest.items())}", save_seconds)
-    part(typed.study, "train").train(typed, inputs, run)
+    program = part(typed.study, "train")
+    with clock.computing():
+        program.train(typed, inputs, run)
     modules = dict(entry.split("=") for entry in code.split())
     run.publish(out, {"provenance.json": describe(modules, content["device"], threads)})
