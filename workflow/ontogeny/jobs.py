@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 import time
@@ -14,7 +13,6 @@ from typing import Any
 from ontogeny.errors import OntogenyError
 
 log = logging.getLogger("ontogeny")
-gc.set_threshold(100_000)  # importing torch makes many objects that stay; looking for garbage among them takes a sixth
 
 
 class Clock:
