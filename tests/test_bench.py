@@ -2,7 +2,7 @@
 
 import pytest
 
-from ontogeny.bench import BenchCase, Result, largest_remainder, main
+from ontogeny.bench import BenchCase, Need, Result, largest_remainder, main, needed_seconds, product
 
 
 def case() -> BenchCase:
@@ -27,6 +27,17 @@ def test_the_profile_names_operations():
 
     profiled = BenchCase("known", 1, 1, 1.0, work, work)
     assert "aten::mm" in largest_remainder(profiled)
+
+
+def test_needs_are_counted_once_for_every_call_of_a_step():
+    import torch
+
+    need = product(3, (2, 4, 5, 6), torch.float64, "cpu")
+    assert need.call().shape == (2, 4, 6)
+    assert float(need.call()[0, 0, 0]) == 5
+    made: list[int] = []
+    assert needed_seconds(Need("nothing", 0, lambda: made.append(1)), "cpu") == 0
+    assert made
 
 
 def test_an_unknown_study_is_refused(capsys):

@@ -12,7 +12,7 @@ from ontogeny.settings import validate
 from ontogeny.studies.icl_regression import attention, circuits, reduced_loss, references
 from ontogeny.studies.icl_regression.bench import PlainNetwork
 from ontogeny.studies.icl_regression.claims import paired_tasks, superposing
-from ontogeny.studies.icl_regression.prompts import Prompts, Sampler, covariance, stack
+from ontogeny.studies.icl_regression.prompts import Prompts, Sampler, covariance
 from ontogeny.studies.icl_regression.settings import Attention, RunSettings, Task
 from ontogeny.studies.icl_regression.snapshots import snapshot_steps
 from ontogeny.studies.icl_regression.train import Ensemble, learning_rate
@@ -22,9 +22,13 @@ ONE = Task(dimension=5, correlation=0.0, supports=[[1, 2, 3, 4, 5]], noise=0.1)
 TWO = Task(dimension=6, correlation=0.0, supports=[[1, 2, 3, 4], [3, 4, 5, 6]], noise=0.1)
 
 
-def prompts(task: Task, batch: int, length: int = 40, seed: int = 0) -> Prompts:
-    drawn = Sampler(task, length, "cpu").draw(batch, generator(seed, "test"))
+def sets_of_prompts(task: Task, batch: int, length: int, seeds: tuple[int, ...]) -> Prompts:
+    drawn = Sampler(task, length, "cpu").draw(batch, [generator(seed, "test") for seed in seeds])
     return Prompts(drawn.tokens.double(), drawn.query.double(), drawn.target.double())
+
+
+def prompts(task: Task, batch: int, length: int = 40) -> Prompts:
+    return sets_of_prompts(task, batch, length, (0,))[0]
 
 
 def settings(**changes: object) -> Attention:
@@ -49,7 +53,7 @@ def brute_force(flat: torch.Tensor, shape: attention.Shape, batch: Prompts, head
 @pytest.mark.parametrize("softmax", [True, False])
 def test_gradients_equal_those_of_automatic_differentiation(task: Task, softmax: bool) -> None:
     shape, heads, length = attention.Shape(task.dimension, len(task.supports)), [1, 2, 3], 7
-    batch = stack([prompts(task, 11, length, seed) for seed in (1, 2)])
+    batch = sets_of_prompts(task, 11, length, (1, 2))
     drawn = [attention.initial_head(shape, 6, generator(seed, "test")).double() for seed in (1, 2)]
     flat = (2 * torch.stack(drawn)).requires_grad_()
     expected = brute_force(flat, shape, batch, heads, softmax)
@@ -57,7 +61,7 @@ def test_gradients_equal_those_of_automatic_differentiation(task: Task, softmax:
     flat = flat.detach()
     member, kernel = attention.membership(heads).double(), attention.Kernel(softmax, length)
     kq, ov = attention.circuits(shape, flat)
-    loss, d_kq, d_ov = attention.loss_gradient(kq, ov, batch, member, kernel)
+    loss, d_kq, d_ov = attention.loss_gradient(kq, ov, batch, member, kernel, together=1)
     torch.testing.assert_close(loss, expected.detach())
     torch.testing.assert_close(attention.parameter_gradient(shape, flat, d_kq, d_ov), slope)
     outputs = torch.einsum("snob,nk->sbko", attention.head_outputs(kq, ov, batch, kernel), member)
@@ -134,7 +138,7 @@ def test_heads_with_ideal_circuits_are_smoothers() -> None:
     kq[0, :, :5] = torch.tensor(omega).double()[:, None, None] * torch.eye(5).double()
     ov = torch.zeros(1, 2, 1, 6).double()
     ov[0, :, 0, 5] = torch.tensor(mu)
-    ours = attention.head_outputs(kq, ov, stack([drawn]), attention.Kernel(True)).sum(1)[0, 0]
+    ours = attention.head_outputs(kq, ov, drawn, attention.Kernel(True)).sum(1)[0, 0]
     torch.testing.assert_close(ours, references.smoother(drawn, omega, mu)[:, 0])
     torch.testing.assert_close(circuits.scale(kq)[0], torch.tensor(omega).double())
     torch.testing.assert_close(circuits.diagonal_share(kq)[0], torch.ones(2).double())

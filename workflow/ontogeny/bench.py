@@ -5,6 +5,11 @@
 
 Each study's ``bench.py`` offers `cases(device)`. Everything is measured side by side in one run and on one thread, as
 the laptop scale trains; the machine's rate is measured again beside each case, because machines drift.
+
+Two measures of what is left are shown. *Room* is how much faster than one by one the machine multiplies large square
+matrices. No program of small products reaches that, and none draws random numbers in no time. So each case also names
+its *needs*: the calls that its mathematics cannot do without (products of its shapes, random numbers, exponentials),
+each measured alone, over and over on the same operands. Their sum is the least time of a step with these libraries.
 """
 
 from __future__ import annotations
@@ -12,7 +17,7 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,6 +32,37 @@ MATMUL = 1024  # edge of the matrices that measure the machine
 
 
 @dataclass(frozen=True)
+class Need:
+    """Library calls without which a step of the whole ensemble cannot be: `calls` of them, each made by `call`."""
+
+    name: str
+    calls: float
+    call: Callable[[], object]
+
+
+def product(calls: float, shape: tuple[int, int, int, int], dtype: torch.dtype, device: str) -> Need:
+    """`calls` batched products of (batch, rows, inner) with (batch, inner, columns)."""
+    batch, rows, inner, columns = shape
+    left = torch.ones(batch, rows, inner, dtype=dtype, device=device)
+    right = torch.ones(batch, inner, columns, dtype=dtype, device=device)
+    out = torch.empty(batch, rows, columns, dtype=dtype, device=device)
+    return Need(f"{batch} x {rows}x{inner}x{columns}", calls, lambda: torch.bmm(left, right, out=out))
+
+
+def draws(calls: float, numbers: int, device: str) -> Need:
+    """`calls` draws of standard normal numbers."""
+    out, stream = torch.empty(numbers, device=device), torch.Generator(device)
+    return Need(f"{numbers} normal numbers", calls, lambda: out.normal_(generator=stream))
+
+
+def exponentials(calls: float, numbers: int, device: str) -> Need:
+    """`calls` exponentials of many numbers."""
+    values = torch.zeros(numbers, device=device)
+    out = torch.empty_like(values)
+    return Need(f"{numbers} exponentials", calls, lambda: torch.exp(values, out=out))
+
+
+@dataclass(frozen=True)
 class BenchCase:
     """One ensemble of a study.
 
@@ -34,6 +70,7 @@ class BenchCase:
     flops_per_member_step: floating-point operations that the mathematics of one step of one network needs.
     batched(n): advance the whole ensemble by n steps. single(n): advance one network, alone, by n steps.
     dtype: what the products are computed in; the machine's rate is measured in the same.
+    needs: the calls of one step of the whole ensemble that the mathematics cannot do without.
     """
 
     name: str
@@ -43,6 +80,7 @@ class BenchCase:
     batched: Callable[[int], None]
     single: Callable[[int], None]
     dtype: torch.dtype = torch.float32
+    needs: Sequence[Need] = ()
 
 
 @dataclass(frozen=True)
@@ -53,6 +91,7 @@ class Result:
     batched_seconds: float  # per step of the whole ensemble
     single_seconds: float  # per step of one network
     machine: float  # GFLOP/s of a large matrix product
+    needed: tuple[float, ...] = ()  # seconds of the calls of each need in a step of the whole ensemble
 
     @property
     def batched_rate(self) -> float:
@@ -69,16 +108,16 @@ class Result:
         return 3600 * networks / (seconds * self.case.steps)
 
 
-def seconds_per_step(advance: Callable[[int], None]) -> float:
-    """Time `advance` over as many steps as fill SECONDS."""
+def seconds_per_step(advance: Callable[[int], None], seconds: float = SECONDS) -> float:
+    """Time `advance` over as many steps as fill `seconds`."""
     advance(1)
     steps, elapsed = 1, 0.0
-    while elapsed < SECONDS:
+    while elapsed < seconds:
         started = time.perf_counter()
         advance(steps)
         elapsed = time.perf_counter() - started
-        if elapsed < SECONDS:
-            steps = max(steps + 1, round(steps * min(8.0, 1.2 * SECONDS / max(elapsed, 1e-9))))
+        if elapsed < seconds:
+            steps = max(steps + 1, round(steps * min(8.0, 1.2 * seconds / max(elapsed, 1e-9))))
     return elapsed / steps
 
 
@@ -96,14 +135,31 @@ def machine_rate(dtype: torch.dtype, device: str) -> float:
     return 2 * MATMUL**3 / seconds_per_step(multiply) / 1e9
 
 
+def needed_seconds(need: Need, device: str) -> float:
+    """Seconds that the calls of a need take in one step of the ensemble."""
+
+    def repeat(times: int) -> None:
+        for _ in range(times):
+            need.call()
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return need.calls * seconds_per_step(repeat, SECONDS / 4)
+
+
 def measure(case: BenchCase, device: str) -> Result:
-    """Time the ensemble, one network alone and the machine in turns; return the medians."""
+    """Time the ensemble, one network alone, the machine and the needs in turns; return the medians."""
     rounds = [
-        (seconds_per_step(case.batched), seconds_per_step(case.single), machine_rate(case.dtype, device))
+        (
+            seconds_per_step(case.batched),
+            seconds_per_step(case.single),
+            machine_rate(case.dtype, device),
+            *(needed_seconds(need, device) for need in case.needs),
+        )
         for _ in range(REPEATS)
     ]
-    batched, single, machine = (statistics.median(column) for column in zip(*rounds, strict=True))
-    return Result(case, batched, single, machine)
+    batched, single, machine, *needed = (statistics.median(column) for column in zip(*rounds, strict=True))
+    return Result(case, batched, single, machine, tuple(needed))
 
 
 def largest_remainder(case: BenchCase) -> str:
@@ -127,6 +183,12 @@ def report(study: str, device: str) -> None:
         print(f"  GFLOP/s             {result.batched_rate:12.1f} batched   {result.single_rate:12.2f} one by one"
               f"   machine {result.machine:.0f}")  # fmt: skip
         print(f"  room                {room:12.1f} times; reached {ratio / room:.0%} of it")
+        if case.needs:
+            parts = zip(case.needs, result.needed, strict=True)
+            shares = ", ".join(f"{need.name} {part / result.batched_seconds:.0%}" for need, part in parts)
+            least, took = sum(result.needed), result.batched_seconds
+            print(f"  least time          {1e3 * least:12.3f} ms of {1e3 * took:.3f} ms a step, {least / took:.0%}")
+            print(f"                      {shares}")
         print(f"  most of the time    {largest_remainder(case)}", flush=True)
 
 

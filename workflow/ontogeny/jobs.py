@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ontogeny.errors import Interrupted, OntogenyError
+from ontogeny.stopwatch import stopwatch
 
 log = logging.getLogger("ontogeny")
 
@@ -42,6 +44,7 @@ def job(snakemake: Any) -> Iterator[None]:
     failed.unlink(missing_ok=True)
     try:
         yield
+        logging.info("%.1f s of processor time, %.1f s of it in the study", time.process_time(), stopwatch.seconds)
     except Interrupted as error:
         log.warning(str(error))
         sys.exit(TERMINATED)

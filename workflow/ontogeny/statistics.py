@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy  # which loads scipy.stats when it is first asked for: notebooks read estimates and make none
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from ontogeny.errors import OntogenyError
 
@@ -67,7 +67,7 @@ class Interval:
             return Estimate(value, -np.inf, np.inf, n, "difference of means, Welch")
         if first.std() == 0 and second.std() == 0:
             return Estimate(value, value, value, n, "difference of means, Welch")
-        bounds = stats.ttest_ind(first, second, equal_var=False).confidence_interval(self.level)
+        bounds = scipy.stats.ttest_ind(first, second, equal_var=False).confidence_interval(self.level)
         return Estimate(value, float(bounds.low), float(bounds.high), n, "difference of means, Welch")
 
     def bootstrap(
@@ -81,7 +81,7 @@ class Interval:
         n, value = min(map(len, arrays)), float(statistic(*arrays, axis=-1))
         if n < 2:
             return Estimate(value, -np.inf, np.inf, n, "percentile bootstrap over seeds")
-        result = stats.bootstrap(
+        result = scipy.stats.bootstrap(
             arrays,
             statistic,
             n_resamples=RESAMPLES,
@@ -98,7 +98,7 @@ class Interval:
         """Share of successes among n independent trials: Clopper-Pearson ("exact") or Wilson ("wilson") interval."""
         if n < 1:
             raise OntogenyError("a proportion needs at least one trial")
-        bounds = stats.binomtest(int(successes), int(n)).proportion_ci(self.level, method=method)
+        bounds = scipy.stats.binomtest(int(successes), int(n)).proportion_ci(self.level, method=method)
         name = {"exact": "share, Clopper-Pearson", "wilson": "share, Wilson"}[method]
         return Estimate(successes / n, float(bounds.low), float(bounds.high), int(n), name)
 
@@ -106,17 +106,17 @@ class Interval:
         """Spearman's rank correlation of independent pairs, Fisher z with the Bonett-Wright standard error."""
         first, second = _sample(x), _sample(y)
         n = len(first)
-        rho = float(stats.spearmanr(first, second).statistic)
+        rho = float(scipy.stats.spearmanr(first, second).statistic)
         if n < 4:
             return Estimate(rho, -1.0, 1.0, n, "Spearman, Fisher z")
-        half = stats.norm.ppf(0.5 + self.level / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+        half = scipy.stats.norm.ppf(0.5 + self.level / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))
         z = np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12))
         return Estimate(rho, float(np.tanh(z - half)), float(np.tanh(z + half)), n, "Spearman, Fisher z")
 
     def slope(self, x: ArrayLike, y: ArrayLike) -> Estimate:
         """Slope of the least-squares line through independent points, t interval."""
         first, second = _sample(x), _sample(y)
-        fit = stats.linregress(first, second)
+        fit = scipy.stats.linregress(first, second)
         return self._t(float(fit.slope), float(fit.stderr), len(first) - 2, len(first), "OLS slope, t interval")
 
     def exact(self, value: float, n: int) -> Estimate:
@@ -126,7 +126,7 @@ class Interval:
     def _t(self, value: float, error: float, freedom: int, n: int, method: str) -> Estimate:
         if freedom < 1:
             return Estimate(value, -np.inf, np.inf, n, method)
-        half = float(stats.t.ppf(0.5 + self.level / 2, freedom)) * error
+        half = float(scipy.stats.t.ppf(0.5 + self.level / 2, freedom)) * error
         return Estimate(value, value - half, value + half, n, method)
 
 

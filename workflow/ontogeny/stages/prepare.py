@@ -10,6 +10,7 @@ from ontogeny.files import OutFolder
 from ontogeny.rooms import part
 from ontogeny.settings import validate
 from ontogeny.sources import Sources
+from ontogeny.stopwatch import stopwatch
 
 
 def prepare(study: str, settings: Mapping[str, Any], receipts: Sequence[Path], out: Path) -> None:
@@ -19,5 +20,7 @@ def prepare(study: str, settings: Mapping[str, Any], receipts: Sequence[Path], o
     """
     folder = OutFolder(out)
     typed = validate(part(study, "settings").DataSettings, dict(settings), f"{study}: data")
-    part(study, "data").prepare(typed, Sources.open(list(receipts)), folder)
+    program, sources = part(study, "data"), Sources.open(list(receipts))
+    with stopwatch.computing():
+        program.prepare(typed, sources, folder)
     folder.publish()

@@ -13,6 +13,7 @@ from ontogeny.errors import OntogenyError
 from ontogeny.files import Folder, OutFolder
 from ontogeny.rooms import part
 from ontogeny.run import RunFolder
+from ontogeny.stopwatch import stopwatch
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,9 @@ def probe(
     """
     set_deterministic(threads)
     typed = ProbeConfig(config.study, config.scale, resolve_device(config.device))
-    tables = part(config.study, "probe").probe(typed, Folder(data), [RunFolder(path) for path in runs])
+    program, folders = part(config.study, "probe"), [RunFolder(path) for path in runs]
+    with stopwatch.computing():
+        tables = program.probe(typed, Folder(data), folders)
     _check(config.study, tables, columns)
     folder = OutFolder(out)
     for name, table in tables.items():

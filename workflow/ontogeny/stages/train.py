@@ -16,6 +16,7 @@ from ontogeny.files import MANIFEST, Folder
 from ontogeny.provenance import describe
 from ontogeny.rooms import part
 from ontogeny.run import Run, RunConfig
+from ontogeny.stopwatch import stopwatch
 
 log = logging.getLogger("ontogeny")
 
@@ -37,8 +38,9 @@ def train(config: Mapping[str, Any], threads: int, data: Path, out: Path, state:
             log.info("another process has trained this run meanwhile")
             return
         run = Run(typed, state, f"{code} {content} {sorted(inputs.manifest.items())}", save_seconds)
-        with on_sigterm(run.ask_to_end):
-            part(typed.study, "train").train(typed, inputs, run)
+        program = part(typed.study, "train")
+        with on_sigterm(run.ask_to_end), stopwatch.computing():
+            program.train(typed, inputs, run)
         run.publish(out, {"provenance.json": describe(modules, content["device"], threads)})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ontogeny.bench import BenchCase
+from ontogeny.bench import BenchCase, product
 from ontogeny.studies.corrupted_grokking.full_batch import Ensemble, flops
 from ontogeny.studies.corrupted_grokking.members import Member
 from ontogeny.studies.corrupted_grokking.model import initial_weights
@@ -33,7 +33,10 @@ def _case(row: str, seeds: int, device: str) -> BenchCase:
     middle = len(ensemble) // 2  # a member with a training set of middling size
     mean_flops = sum(flops(settings.modulus, settings.width, len(task.train)) for task in tasks) / len(tasks)
     single = _Single(tasks[middle], settings, ensemble[middle], device)
-    return BenchCase(row, len(ensemble), settings.steps, mean_flops, together.advance, single)
+    examples = round(sum(len(task.train) for task in tasks) / len(tasks))
+    shape = (len(ensemble), examples, settings.width, settings.modulus)
+    needs = [product(3, shape, torch.float32, device)]  # outputs, and back to the readout and to the hidden units
+    return BenchCase(row, len(ensemble), settings.steps, mean_flops, together.advance, single, needs=needs)
 
 
 class _Single:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ontogeny.bench import BenchCase
+from ontogeny.bench import BenchCase, product
 from ontogeny.studies.deep_linear import starts
 from ontogeny.studies.deep_linear.deep import DTYPE, descend, suffix_products
 from ontogeny.studies.deep_linear.settings import Tree
@@ -45,7 +45,9 @@ def tree_case(device: str) -> BenchCase:
 
     outputs = TREE.items + TREE.hidden
     flops = 6.0 * outputs * TREE.hidden * TREE.items
-    return BenchCase("tree", TREE_SEEDS, TREE.iterations, flops, batched, single, first.dtype)
+    shape = (TREE_SEEDS, outputs, TREE.hidden, TREE.items)  # the outputs are cut to items + hidden without loss
+    needs = [product(3, shape, first.dtype, device)]
+    return BenchCase("tree", TREE_SEEDS, TREE.iterations, flops, batched, single, first.dtype, needs)
 
 
 def deep_case(device: str) -> BenchCase:
@@ -65,7 +67,11 @@ def deep_case(device: str) -> BenchCase:
             _plain_step(alone, 1e-4)
 
     flops = 6.0 * OUTPUTS * WIDTH**2 * (LAYERS - 2)
-    return BenchCase("deep", RATES, 1000, flops, batched, single, DTYPE)
+    needs = [
+        product(2 * (LAYERS - 2), (RATES, OUTPUTS, WIDTH, WIDTH), DTYPE, device),
+        product(LAYERS - 2, (RATES, WIDTH, OUTPUTS, WIDTH), DTYPE, device),
+    ]
+    return BenchCase("deep", RATES, 1000, flops, batched, single, DTYPE, needs)
 
 
 def _plain_step(weights: list[Tensor], rate: float) -> None:

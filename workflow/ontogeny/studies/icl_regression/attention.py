@@ -6,10 +6,12 @@ KQ = K^T Q / sqrt(D), of which the first d columns matter, and OV = O V. With u 
     a_l = u . z_l,   p = softmax(a),   prediction = sum over heads of OV zbar,   zbar = Z p.
 
 Since d p_l / d a_k = p_l (delta_lk - p_k), the gradient of (OV zbar)_n with respect to u is Z (p * v) - (OV zbar)_n
-zbar with v = OV_n Z. The logits a and the values v are one product with Z, and so are Z p and Z (p * v).
+zbar with v = OV_n Z.
 
-A last token entry of 1 makes the second product also sum p. Axes: S groups (seeds) x N heads (of all networks of the
-seed) x B prompts x D token entries x L tokens.
+A last token entry of 1 makes the sums over tokens also give the sum of p. Axes: S groups (seeds) x N heads (of all
+networks of the seed) x B prompts x D token entries x L tokens. Heads come last in what is as large as the attention
+weights: a product with the tokens of a prompt is then a product with all heads at once, in the order that the matrix
+library does fastest.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import linear
 
 from ontogeny.studies.icl_regression.prompts import Prompts
 
@@ -93,53 +96,60 @@ def membership(heads: Sequence[int]) -> Tensor:
     return torch.block_diag(*[torch.ones(count, 1) for count in heads])
 
 
-def rows(kq: Tensor, ov: Tensor, query: Tensor) -> Tensor:
-    """u = KQ x_q of every head, and below them the rows of every OV: (S, B, N * (1 + tasks), D)."""
-    s, n, tasks, token = ov.shape
-    read_out = torch.cat([torch.zeros(s, 1, n * token, device=ov.device, dtype=ov.dtype), ov.reshape(s, 1, -1)], 2)
-    by_query = torch.nn.functional.pad(kq.flatten(1, 2).mT, (0, n * tasks * token))
-    return torch.baddbmm(read_out, query, by_query).unflatten(-1, (n * (1 + tasks), token))
-
-
-def moments(kq: Tensor, ov: Tensor, prompts: Prompts, kernel: Kernel) -> tuple[Tensor, Tensor]:
-    """Sums over the tokens of w (z; 1), (S, N, B, D + 1), and of w v (z; 1), (S, N, tasks, B, D + 1).
+def moments(kq: Tensor, ov: Tensor, prompts: Prompts, kernel: Kernel, together: int) -> tuple[Tensor, Tensor]:
+    """Sums over the tokens of w (z; 1), (S, B, D + 1, N), and of w v (z; 1), (tasks, S, B, D + 1, N).
 
     w = exp(a) for softmax attention. The largest logit is not subtracted first: logits stay below 30, and float32
     overflows at 88 (then the loss is not finite, and training stops with a message). Linear attention has w = a in the
-    first sum, and 1 in the second, which is then the gradient of the first.
+    first sum, and 1 in the second, which is then the gradient of the first. `together` seeds are taken at a time.
     """
     s, n, tasks, token = ov.shape
-    batch = prompts.query.shape[1]
-    tokens = prompts.tokens.flatten(0, 1)
-    products = rows(kq, ov, prompts.query).flatten(0, 1) @ tokens[:, :token]  # logits a, and below them values v
-    weights, values = products[:, :n], products[:, n:].unflatten(1, (n, tasks))
-    if kernel.softmax:
-        weights.exp_()
-        values.mul_(weights.unsqueeze(2))
-    sums = (products @ tokens.mT).unflatten(0, (s, batch))
-    return sums[:, :, :n].transpose(1, 2), sums[:, :, n:].unflatten(2, (n, tasks)).permute(0, 2, 3, 1, 4)
+    batch, length = prompts.query.shape[1], prompts.tokens.shape[-1]
+    asked = (prompts.query @ kq.permute(0, 3, 2, 1).flatten(2)).view(s, batch, token, n)  # u of every head
+    readers = ov.permute(2, 0, 3, 1).contiguous()  # (tasks, S, D, N)
+    first, second = asked.new_empty(s, batch, token + 1, n), asked.new_empty(tasks, s, batch, token + 1, n)
+    for i in range(0, s, together):
+        tokens = prompts.tokens[i : i + together]
+        rows, flat = tokens[:, :, :token].mT, tokens.flatten(0, 1)  # (seeds, B, L, D) and (seeds B, D + 1, L)
+        weights = rows.flatten(0, 1) @ asked[i : i + together].flatten(0, 1)  # logits (seeds B, L, N)
+        if kernel.softmax:
+            weights.exp_()
+        torch.bmm(flat, weights, out=first[i : i + together].flatten(0, 1))
+        for task in range(tasks):
+            values = (rows.flatten(1, 2) @ readers[task, i : i + together]).view(-1, length, n)
+            if kernel.softmax:
+                values.mul_(weights)
+            torch.bmm(flat, values, out=second[task, i : i + together].flatten(0, 1))
+    return first, second
 
 
 def loss_gradient(
-    kq: Tensor, ov: Tensor, prompts: Prompts, member: Tensor, kernel: Kernel
+    kq: Tensor, ov: Tensor, prompts: Prompts, member: Tensor, kernel: Kernel, together: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Mean squared error (S, networks) and its gradients with respect to KQ (S, N, D, d) and OV (S, N, tasks, D).
 
-    kq: (S, N, D, d). ov: (S, N, tasks, D). prompts: with axes (S, B). member: (N, networks).
+    kq: (S, N, D, d). ov: (S, N, tasks, D). prompts: with axes (S, B). member: (N, networks). together: seeds whose
+    attention weights are held at a time.
     """
     token, tasks, batch = ov.shape[3], ov.shape[2], prompts.query.shape[1]
-    first, second = moments(kq, ov, prompts, kernel)
-    total = first[..., None, :, token] if kernel.softmax else torch.full_like(first[..., None, :, 0], kernel.length)
-    output = (second[..., token] if kernel.softmax else ov @ first[..., :token].mT) / total  # (S, N, tasks, B)
-    residual = (member.T @ output.flatten(2)).unflatten(-1, (tasks, batch)) - prompts.target.mT.unsqueeze(1)
-    pull = (member @ residual.flatten(2)).unflatten(-1, (tasks, batch)).div_(total).mul_(2 / (batch * tasks))
-    d_ov = pull @ first[..., :token]
-    query = prompts.query.mT.unsqueeze(1)  # (S, 1, d, B)
-    parts = [(pull[:, :, i : i + 1] * query) @ second[:, :, i, :, :token] for i in range(tasks)]
-    d_kq = sum(parts[1:], start=parts[0])
+    first, second = moments(kq, ov, prompts, kernel, together)
+    sums, slopes = first[:, :, :token], second[..., :token, :]
     if kernel.softmax:
-        d_kq -= ((pull * output).sum(2, keepdim=True) * query) @ first[..., :token]
-    return residual.square().mean((2, 3)), d_kq.mT, d_ov
+        total = first[:, :, token]  # (S, B, N)
+        output = second[..., token, :] / total  # (tasks, S, B, N)
+    else:
+        total = first.new_tensor(kernel.length)
+        output = (sums * ov.permute(2, 0, 3, 1).unsqueeze(2)).sum(3) / total
+    residual = linear(output, member.T) - prompts.target.movedim(-1, 0).unsqueeze(-1)  # (tasks, S, B, networks)
+    pull = linear(residual, member).mul_(2 / (batch * tasks)).div_(total)
+    d_ov = torch.stack([(sums * part.unsqueeze(2)).sum(1) for part in pull], 1)  # (S, tasks, D, N)
+    by_asked = slopes[0].mul_(pull[0].unsqueeze(2))
+    for slope, part in zip(slopes[1:], pull[1:], strict=True):
+        by_asked.addcmul_(slope, part.unsqueeze(2))
+    if kernel.softmax:
+        by_asked.addcmul_(sums, pull.mul_(output).sum(0).unsqueeze(2), value=-1)
+    d_kq = (prompts.query.mT @ by_asked.flatten(2)).unflatten(-1, (token, -1))  # (S, d, D, N)
+    return residual.square().mean((0, 2)), d_kq.permute(0, 3, 2, 1), d_ov.permute(0, 3, 1, 2)
 
 
 def head_outputs(kq: Tensor, ov: Tensor, prompts: Prompts, kernel: Kernel) -> Tensor:

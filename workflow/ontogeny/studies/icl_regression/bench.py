@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ontogeny.bench import BenchCase
+from ontogeny.bench import BenchCase, Need, draws, exponentials, product
 from ontogeny.randomness import generator, stream_seed
 from ontogeny.settings import validate
 from ontogeny.studies.icl_regression import attention
@@ -33,7 +33,21 @@ def cases(device: str) -> list[BenchCase]:
             networks[step % len(networks)].step(step)
 
     mean_flops = sum(flops(settings, heads) for heads in settings.heads) / len(settings.heads)
-    return [BenchCase("isotropic", len(run.seeds) * len(settings.heads), settings.steps, mean_flops, batched, single)]
+    needs, members = needs_of(settings, len(run.seeds), device), len(run.seeds) * len(settings.heads)
+    return [BenchCase("isotropic", members, settings.steps, mean_flops, batched, single, needs=needs)]
+
+
+def needs_of(settings: Attention, seeds: int, device: str) -> list[Need]:
+    """What a step must do for each seed: draw the tokens, logits and values, exponentials, and two sums over tokens."""
+    heads, token = sum(settings.heads), settings.task.dimension + len(settings.task.supports)
+    batch, length, f32 = settings.batch, settings.length, torch.float32
+    return [
+        draws(seeds, batch * length * token, device),
+        product(seeds, (batch, length, token, heads), f32, device),
+        product(seeds, (1, batch * length, token, heads), f32, device),
+        exponentials(seeds, batch * length * heads, device),
+        product(2 * seeds, (batch, token + 1, length, heads), f32, device),
+    ]
 
 
 def flops(settings: Attention, heads: int) -> float:
@@ -72,5 +86,5 @@ class PlainNetwork:
         """One step of Adam on fresh prompts."""
         self.adam.param_groups[0]["lr"] = learning_rate(self.settings, step)
         self.adam.zero_grad()
-        self.loss(self.sampler.draw(self.settings.batch, self.stream)).backward()
+        self.loss(self.sampler.draw(self.settings.batch, [self.stream])[0]).backward()
         self.adam.step()

@@ -24,6 +24,6 @@ def prepare(settings: DataSettings, sources: Sources, out: OutFolder) -> None:
 def draw(task: Task, length: int, count: int, kind: str) -> Prompts:
     """`count` prompts without leading axes."""
     sampler = Sampler(task, length, "cpu")
-    parts = [sampler.draw(BLOCK, generator(0, "examination", kind, i)) for i in range(-(-count // BLOCK))]
+    parts = [sampler.draw(BLOCK, [generator(0, "examination", kind, i)])[0] for i in range(-(-count // BLOCK))]
     tokens, query, target = (torch.cat([getattr(p, name) for p in parts])[:count] for name in NAMES)
     return Prompts(tokens, query, target)

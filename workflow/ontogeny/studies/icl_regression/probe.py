@@ -15,7 +15,7 @@ from ontogeny.files import Folder
 from ontogeny.run import RunFolder
 from ontogeny.stages.probe import ProbeConfig
 from ontogeny.studies.icl_regression import attention, circuits, reduced_loss, references
-from ontogeny.studies.icl_regression.prompts import NAMES, Prompts, covariance, stack
+from ontogeny.studies.icl_regression.prompts import NAMES, Prompts, covariance
 from ontogeny.studies.icl_regression.settings import DataSettings
 
 BLOCK = 50  # prompts examined at once: the attention weights of all heads stay in the cache
@@ -74,7 +74,7 @@ def probe(config: ProbeConfig, data: Folder, runs: list[RunFolder]) -> dict[str,
         "heads": _joined(head_table(n) for n in isotropic),
         "networks": pd.DataFrame([network_row(n) for n in isotropic]),
         "risk": risk_table(plain, single, settings),
-        "dynamics": dynamics_table(isotropic, single.part(0, settings.snapshot_prompts), settings),
+        "dynamics": dynamics_table(isotropic, single[: settings.snapshot_prompts], settings),
         "anisotropic": pd.DataFrame([anisotropic_row(n) for n in anisotropic]),
         "tasks_heads": _joined(task_heads(n) for n in several),
         "tasks_risk": task_risk(several, multi),
@@ -153,7 +153,7 @@ def outputs(trained: Sequence[Network], snapshot: int, prompts: Prompts) -> Tens
     member = attention.membership([network.heads for network in trained]).T
     parts = []
     for first in range(0, len(prompts.query), BLOCK):
-        part = stack([prompts.part(first, first + BLOCK)])
+        part = prompts[first : first + BLOCK]
         heads = attention.head_outputs(kq, ov, part, trained[0].kernel)[0]
         parts.append((member @ heads.flatten(1)).unflatten(1, heads.shape[1:]))
     return torch.cat(parts, dim=-1)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -29,9 +30,9 @@ class Prompts:
         """The same prompts without the tokens from `length` on."""
         return Prompts(self.tokens[..., :length], self.query, self.target)
 
-    def part(self, first: int, last: int) -> Prompts:
-        """Prompts first..last-1 of a set without leading axes."""
-        return Prompts(self.tokens[first:last], self.query[first:last], self.target[first:last])
+    def __getitem__(self, chosen: int | slice) -> Prompts:
+        """Some of the first leading axis."""
+        return Prompts(self.tokens[chosen], self.query[chosen], self.target[chosen])
 
 
 def covariance(task: Task) -> Tensor:
@@ -48,47 +49,51 @@ def support_scale(task: Task) -> Tensor:
     return scale
 
 
+def correlate(rows: Iterable[Tensor], correlation: float) -> None:
+    """Give independent rows, each of variance one, the covariance rho^|i-j|, in place: an autoregressive process.
+
+    x_i = rho x_{i-1} + sqrt(1 - rho^2) g_i is the product with the Cholesky factor, without the zeros.
+    """
+    if correlation:
+        for previous, row in pairwise(rows):
+            row.mul_((1 - correlation**2) ** 0.5).add_(previous, alpha=correlation)
+
+
 class Sampler:
-    """Draws prompts of one task distribution. All numbers of a draw come from one call, which is the costly part."""
+    """Draws prompts of one task distribution.
+
+    Numbers are drawn where they will lie, in one plane (B, L) for each entry of the tokens: the draw is the costly part
+    of a step of training, and nothing is copied after it.
+    """
 
     def __init__(self, task: Task, length: int, device: str) -> None:
         self.sizes = (task.dimension, len(task.supports), length)
-        self.scale = support_scale(task).to(device)
+        self.scale = support_scale(task).unsqueeze(-1).to(device)
         self.deviation = task.noise**0.5
-        self.root = torch.linalg.cholesky(covariance(task)).float().to(device) if task.correlation else None
+        self.correlation = task.correlation
 
-    def numbers(self, batch: int) -> int:
-        """Normal numbers that a batch needs."""
+    def draw(self, batch: int, streams: Sequence[torch.Generator]) -> Prompts:
+        """A batch of fresh prompts from each stream, axes (streams, B). Streams live on the sampler's device."""
         dimension, tasks, length = self.sizes
-        return batch * ((dimension + tasks) * length + tasks * dimension + dimension + tasks)
+        counts, device = [tasks * dimension, dimension, tasks], streams[0].device
+        planes = torch.empty(len(streams), dimension + tasks + 1, batch, length, device=device)
+        few = torch.empty(len(streams), sum(counts), batch, device=device)
+        planes[:, -1] = 1
+        for numbers, stream in zip(few, streams, strict=True):
+            numbers.normal_(generator=stream)
+        beta, query, target = few.split(counts, dim=1)
+        beta = beta.unflatten(1, (tasks, dimension)).mul_(self.scale)
+        correlate(query.unbind(1), self.correlation)
+        for plane, slopes, stream in zip(planes[:, :-1], beta, streams, strict=True):
+            self._fill(plane.normal_(generator=stream), slopes)
+        target.mul_(self.deviation).add_((beta * query.unsqueeze(1)).sum(2))
+        return Prompts(planes.transpose(1, 2), query.mT, target.mT)
 
-    def draw(self, batch: int, stream: torch.Generator) -> Prompts:
-        """A batch of fresh prompts from `stream`, which lives on the sampler's device."""
-        normal = torch.randn(self.numbers(batch), generator=stream, device=stream.device)
-        return self.build(batch, normal)
-
-    def build(self, batch: int, normal: Tensor) -> Prompts:
-        """Turn standard normal numbers into prompts; overwrites them."""
-        dimension, tasks, length = self.sizes
-        shapes = [(dimension + tasks, length), (tasks, dimension), (dimension,), (tasks,)]
-        pieces = normal.split([batch * torch.Size(shape).numel() for shape in shapes])
-        drawn, beta, query, target = (piece.view(batch, *shape) for piece, shape in zip(pieces, shapes, strict=True))
-        tokens = normal.new_ones(batch, dimension + tasks + 1, length)
-        covariates, labels = drawn[:, :dimension], drawn[:, dimension:]
-        if self.root is not None:
-            covariates.copy_(self.root @ covariates)
-            query = query @ self.root.T
-        beta.mul_(self.scale)
-        tokens[:, :dimension] = covariates
-        signal = (beta.unsqueeze(-1) * covariates.unsqueeze(1)).sum(2)  # faster than many small products
-        torch.add(signal, labels, alpha=self.deviation, out=tokens[:, dimension:-1])
-        target.mul_(self.deviation).add_((beta * query.unsqueeze(1)).sum(-1))
-        return Prompts(tokens, query, target)
-
-
-def stack(parts: Sequence[Prompts]) -> Prompts:
-    """Sets of prompts side by side along a new leading axis. One set is not copied."""
-    if len(parts) == 1:
-        only = parts[0]
-        return Prompts(only.tokens.unsqueeze(0), only.query.unsqueeze(0), only.target.unsqueeze(0))
-    return Prompts(*(torch.stack([getattr(part, name) for part in parts]) for name in NAMES))
+    def _fill(self, planes: Tensor, beta: Tensor) -> None:
+        """Turn standard normal numbers (D, B, L) of one stream into covariates and labels. beta: (tasks, d, B)."""
+        dimension, tasks, _ = self.sizes
+        covariates = planes[:dimension]
+        correlate(covariates, self.correlation)
+        for task in range(tasks):
+            signal = (beta[task].unsqueeze(-1) * covariates).sum(0)  # faster than many small products
+            torch.add(signal, planes[dimension + task], alpha=self.deviation, out=planes[dimension + task])

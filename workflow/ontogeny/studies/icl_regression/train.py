@@ -12,11 +12,9 @@ from ontogeny.files import Folder
 from ontogeny.randomness import generator, stream_seed
 from ontogeny.run import Run, RunConfig, State
 from ontogeny.studies.icl_regression import attention, reduced_loss
-from ontogeny.studies.icl_regression.prompts import Prompts, Sampler, stack
+from ontogeny.studies.icl_regression.prompts import Sampler
 from ontogeny.studies.icl_regression.settings import Attention, ReducedLoss
 from ontogeny.studies.icl_regression.snapshots import snapshot_steps
-
-HEADS_IN_CACHE = 20  # heads whose attention weights for a batch fit the cache of a core
 
 
 def train(config: RunConfig, data: Folder, run: Run) -> None:
@@ -30,8 +28,8 @@ def train(config: RunConfig, data: Folder, run: Run) -> None:
 class Ensemble:
     """The networks of one row: S seeds x networks, with the N heads of all networks of a seed side by side.
 
-    A seed's networks see the same prompts. Seeds have their own prompts and are taken a few at a time on a CPU, whose
-    cache holds no more, and all together on a GPU.
+    A seed's networks see the same prompts. Seeds have their own prompts and are taken one by one on a CPU, whose cache
+    holds the attention weights of no more, and all together on a GPU.
     """
 
     def __init__(self, settings: Attention, seeds: Sequence[int], device: str) -> None:
@@ -43,7 +41,7 @@ class Ensemble:
         drawn = [self._initial(seed) for seed in self.seeds]
         self.adam = AdamW({"heads": torch.stack(drawn).to(device)}, torch.empty(len(drawn), device=device))
         self.streams = [torch.Generator(device).manual_seed(stream_seed(seed, "prompts")) for seed in self.seeds]
-        self.together = max(1, HEADS_IN_CACHE // sum(settings.heads)) if device == "cpu" else len(self.seeds)
+        self.together = 1 if device == "cpu" else len(self.seeds)
 
     def _initial(self, seed: int) -> Tensor:
         """Parameters of a seed's heads: (N, P). Each network has its own stream."""
@@ -65,26 +63,15 @@ class Ensemble:
         """KQ[:, :d] (S, N, D, d) and OV (S, N, tasks, D)."""
         return attention.circuits(self.shape, self.parameters)
 
-    def prompts(self, streams: Sequence[torch.Generator]) -> Prompts:
-        """A fresh batch for each stream: axes (streams, B)."""
-        return stack([self.sampler.draw(self.settings.batch, stream) for stream in streams])
-
     def step(self, step: int) -> Tensor:
         """One step of Adam on fresh prompts; returns the loss before it, (S, networks)."""
         kq, ov = self.circuits()
-        parts = [
-            attention.loss_gradient(kq[i:j], ov[i:j], self.prompts(self.streams[i:j]), self.member, self.kernel)
-            for i, j in self._blocks()
-        ]
-        loss, d_kq, d_ov = (torch.cat(piece) for piece in zip(*parts, strict=True))
+        prompts = self.sampler.draw(self.settings.batch, self.streams)
+        loss, d_kq, d_ov = attention.loss_gradient(kq, ov, prompts, self.member, self.kernel, self.together)
         gradient = attention.parameter_gradient(self.shape, self.parameters, d_kq, d_ov)
         self.adam.lr.fill_(learning_rate(self.settings, step))
         self.adam.step({"heads": gradient})
         return loss
-
-    def _blocks(self) -> list[tuple[int, int]]:
-        count = len(self.seeds)
-        return [(i, min(i + self.together, count)) for i in range(0, count, self.together)]
 
 
 def learning_rate(settings: Attention, step: int) -> float:

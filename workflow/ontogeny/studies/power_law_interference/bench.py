@@ -7,7 +7,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ontogeny.bench import BenchCase
+from ontogeny.bench import BenchCase, Need, product
 from ontogeny.studies.power_law_interference.settings import Environments
 from ontogeny.studies.power_law_interference.stream import GREY
 from ontogeny.studies.power_law_interference.train import CLASSES, Learner, plan_cohorts
@@ -38,7 +38,15 @@ def _case(row: str, width: int, device: str) -> BenchCase:
 
     single = _Single(settings, width, device, images, rows[:, :batch].long(), labels[:, 0])
     steps = settings.tasks * round(settings.updates * (1 + settings.replay_fractions[0]))
-    return BenchCase(f"{row}, width {width}", members, steps, flops(settings, width), batched, single)
+    needs = needs_of(settings, width, members, device)
+    return BenchCase(f"{row}, width {width}", members, steps, flops(settings, width), batched, single, needs=needs)
+
+
+def needs_of(settings: Environments, width: int, members: int, device: str) -> list[Need]:
+    """The products of an update; moving the parameters of Adam through memory is left out."""
+    f32, batch, hidden = torch.float32, settings.batch, settings.hidden_layers - 1
+    shapes = [(2, PIXELS, width), (3 * hidden, width, width), (3, width, CLASSES)]
+    return [product(calls, (members, batch, inner, columns), f32, device) for calls, inner, columns in shapes if calls]
 
 
 def flops(settings: Environments, width: int) -> float:
