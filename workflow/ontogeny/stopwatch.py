@@ -1,4 +1,4 @@
-"""How much of a job's processor time is the study's own: a module apart, so that the frame of jobs may change freely."""
+"""How much of a job's processor time is the study's own; apart, so that the frame of jobs may change freely."""
 
 from __future__ import annotations
 
