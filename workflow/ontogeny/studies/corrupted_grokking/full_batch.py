@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ontogeny.files import Folder
+from ontogeny.lookup import Lookup, target_positions
 from ontogeny.randomness import stream_seed
 from ontogeny.run import Run, RunConfig, State
-from ontogeny.studies.corrupted_grokking.lookup import Lookup, target_positions
 from ontogeny.studies.corrupted_grokking.members import Member, Recorder, members, tasks_of, weight_decays
 from ontogeny.studies.corrupted_grokking.model import initial_weights, measures, predictions
 from ontogeny.studies.corrupted_grokking.optimiser import FusedAdamW

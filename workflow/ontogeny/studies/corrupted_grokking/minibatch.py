@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ontogeny.files import Folder
+from ontogeny.lookup import target_positions
 from ontogeny.randomness import generator
 from ontogeny.run import Run, RunConfig, State
 from ontogeny.studies.corrupted_grokking.full_batch import piece_elements
-from ontogeny.studies.corrupted_grokking.lookup import target_positions
 from ontogeny.studies.corrupted_grokking.members import Member, Recorder, members, tasks_of, weight_decays
 from ontogeny.studies.corrupted_grokking.model import initial_weights, measures, predictions
 from ontogeny.studies.corrupted_grokking.optimiser import FusedAdamW

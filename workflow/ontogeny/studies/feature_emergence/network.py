@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from ontogeny.ensemble import per_member
+from ontogeny.lookup import Lookup
 from ontogeny.randomness import generator
-from ontogeny.studies.feature_emergence.lookup import Lookup
 
 
 def initial_weights(seeds: Sequence[int], order: int, width: int, zero_readout: Sequence[bool], device: str) -> Tensor:

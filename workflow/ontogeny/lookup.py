@@ -14,7 +14,7 @@ from torch.nn.functional import embedding_bag
 
 @dataclass(frozen=True)
 class Lookup:
-    """The same number B of examples for each of r members.
+    """The same number B of examples, each a pair of operands (m, n) out of p, for each of r members.
 
     Tables of a member: one array (tables * p, N) that begins with the p rows of U and the p rows of V.
     rows, first_row: table rows that each example adds up. uses, first_use: examples that each row of U and V is in.
