@@ -310,6 +310,7 @@ def test_npm_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("archive", "reason"),
     [(toy_tarball()[:100], "cannot be decoded (EOFError"), (None, "npm error code ECONNREFUSED")],
+    ids=["truncated", "unreachable"],
 )
 def test_npm_that_fails_is_skipped(
     archive: bytes | None, reason: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
