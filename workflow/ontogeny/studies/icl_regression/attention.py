@@ -111,12 +111,12 @@ def moments(kq: Tensor, ov: Tensor, prompts: Prompts, kernel: Kernel, together: 
     for i in range(0, s, together):
         tokens = prompts.tokens[i : i + together]
         rows, flat = tokens[:, :, :token].mT, tokens.flatten(0, 1)  # (seeds, B, L, D) and (seeds B, D + 1, L)
-        weights = rows.flatten(0, 1) @ asked[i : i + together].flatten(0, 1)  # logits (seeds B, L, N)
+        weights = torch.bmm(rows.flatten(0, 1), asked[i : i + together].flatten(0, 1))  # logits (seeds B, L, N)
         if kernel.softmax:
             weights.exp_()
         torch.bmm(flat, weights, out=first[i : i + together].flatten(0, 1))
         for task in range(tasks):
-            values = (rows.flatten(1, 2) @ readers[task, i : i + together]).view(-1, length, n)
+            values = torch.bmm(rows.flatten(1, 2), readers[task, i : i + together]).view(-1, length, n)
             if kernel.softmax:
                 values.mul_(weights)
             torch.bmm(flat, values, out=second[task, i : i + together].flatten(0, 1))
