@@ -99,7 +99,7 @@ def name_of(rule: str, wildcards: dict[str, str]) -> str:
 def smoke(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """Every study at smoke scale, finished."""
     checkout = Checkout(tmp_path_factory.mktemp("smoke"))
-    done = checkout.snakemake("--cores", "2", *SMOKE)
+    done = checkout.module("snakemake", "--cores", "2", *SMOKE, timeout=1800)  # a dozen jobs for each study
     assert done.returncode == 0, done.stdout[-6000:]
     return checkout
 
