@@ -109,7 +109,8 @@ def first_number(study: str) -> tuple[str, str, Any]:
 
 
 def set_value(content: dict[str, Any], row: str, key: str, value: Any) -> None:
-    content["scales"]["smoke"].setdefault("sweep", {}).setdefault(row, {})[key] = value
+    rows = content["scales"]["smoke"].setdefault("sweep", {})
+    rows[row] = {**rows.get(row, {}), key: value}  # a copy: rows may share their settings by an alias
 
 
 def test_one_seed_more_trains_one_block(smoke: Checkout) -> None:
@@ -175,7 +176,7 @@ def mnist_studies() -> list[str]:
 
 
 def test_a_shared_module_reruns_the_studies_that_use_it(smoke: Checkout) -> None:
-    assert len(mnist_studies()) == 2
+    assert len(mnist_studies()) >= 2
     with smoke.edited("workflow/ontogeny/mnist.py", lambda text: text + "\nEDITED = 1\n"):
         assert smoke.planned(*SMOKE) == set.union(*map(whole, mnist_studies()))
 
