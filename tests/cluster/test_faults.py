@@ -236,6 +236,7 @@ ALONE: Faults = {
 EVERYWHERE: Faults = {scheduler_restarted: {}, scheduler_away: {"TRIAL_PAUSE": "0.3"}, forgotten: {}}
 HEALED_BY_A_SECOND_COMMAND = {controller_terminated, controller_killed, bare_controller_killed, refused, own_error}
 SUDDEN = {
+    own_error,
     killed,
     too_much_memory,
     out_of_time,
