@@ -18,9 +18,9 @@ from ontogeny import fingerprint, gpus
 from ontogeny.config import load_config
 from ontogeny.errors import OntogenyError
 from ontogeny.installation import offer
-from ontogeny.rooms import all_studies
+from ontogeny.rooms import all_bases, all_studies
 from ontogeny.sources import load_registry
-from ontogeny.study import SCALES, load_study, plan
+from ontogeny.study import SCALES, load_room, load_study, plan
 
 offer(LIBRARY)
 
@@ -54,14 +54,14 @@ if workflow.is_main_process and workflow.resource_settings.nodes is None:
 
 wildcard_constraints:
     scale="|".join(SCALES),
-    study="|".join(all_studies()) or "none",
+    study="|".join([*all_studies(), *all_bases()]) or "none",
     source="|".join(SOURCES),
     run=r"[a-z0-9_]+-s\d+-\d+",
 
 
 @cache
 def planned(study, scale):
-    """The data settings and runs of a study at a scale."""
+    """The data settings, needs and runs of a study or base at a scale."""
     return checked(CONFIG.plan, study, scale, CONFIG_FILE)
 
 
@@ -75,7 +75,7 @@ def run_of(wildcards):
 
 def needs(stage, what):
     """A function of the wildcards: the threads, memory or time that a study asks for at a stage."""
-    return lambda wildcards: getattr(load_study(wildcards.study).stage_resources(stage, wildcards.scale), what)
+    return lambda wildcards: getattr(load_room(wildcards.study).stage_resources(stage, wildcards.scale), what)
 
 
 def ATTEMPT(wildcards, attempt):
@@ -93,7 +93,7 @@ def grows(stage, what, extra=0):
 def gpus_for(study, stage, scale):
     """What a job of a stage asks for: `devices` to itself, `percent` of devices."""
     checked(gpus.require_enough, [study], scale, CONFIG.device, GPUS)
-    return gpus.demand(load_study(study).stage_resources(stage, scale), stage, CONFIG.device, GPUS)
+    return gpus.demand(load_room(study).stage_resources(stage, scale), stage, CONFIG.device, GPUS)
 
 
 def gpu(stage, what):
@@ -127,10 +127,20 @@ def columns_of(study):
 
 
 def runs_of(study, scale):
-    """The folders of all runs of a study at a scale."""
+    """The folders of all runs of a study or base at a scale."""
     return expand("results/{scale}/{study}/runs/{run}", study=study, scale=scale, run=planned(study, scale).runs)
 
 
-def receipts_of(study):
-    """The receipts of the sources that a study names."""
-    return expand("results/sources/{source}.json", source=load_study(study).sources)
+def receipts_of(study, scale):
+    """The receipts of the sources that a study or base needs."""
+    return expand("results/sources/{source}.json", source=planned(study, scale).sources)
+
+
+def base_data_of(study, scale):
+    """The data folders of the bases that a study builds on."""
+    return expand("results/{scale}/{base}/data", scale=scale, base=planned(study, scale).bases)
+
+
+def base_runs_of(study, scale):
+    """The folders of all runs of the bases that a study builds on."""
+    return [run for base in planned(study, scale).bases for run in runs_of(base, scale)]

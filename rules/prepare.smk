@@ -1,9 +1,11 @@
-# Shared sources -> the study's data.
+# Shared sources, and the bases that the study builds on -> the study's data.
 
 
 rule prepare:
     input:
-        receipts=lambda wildcards: receipts_of(wildcards.study),
+        receipts=lambda wildcards: receipts_of(wildcards.study, wildcards.scale),
+        base_data=lambda wildcards: base_data_of(wildcards.study, wildcards.scale),
+        base_runs=lambda wildcards: base_runs_of(wildcards.study, wildcards.scale),
     output:
         data=directory("results/{scale}/{study}/data"),
     log:

@@ -15,7 +15,9 @@ rule report:
         notebooks=expand(rules.export.output, study=CONFIG.selected(), allow_missing=True),
         tables=expand(rules.probe.output.tables, study=CONFIG.selected(), allow_missing=True),
         runs=lambda wildcards: [run for study in CONFIG.selected() for run in runs_of(study, wildcards.scale)],
-        receipts=lambda wildcards: sorted({file for study in CONFIG.selected() for file in receipts_of(study)}),
+        receipts=lambda wildcards: sorted(
+            {file for study in CONFIG.selected() for file in receipts_of(study, wildcards.scale)}
+        ),
         templates=sorted(str(path) for path in (LIBRARY / "report").glob("*.j2")),
     output:
         report(
@@ -43,6 +45,15 @@ rule report:
         gpu=0,
     params:
         runs=lambda wildcards: {study: list(planned(study, wildcards.scale).runs) for study in CONFIG.selected()},
+        needs=lambda wildcards: {
+            study: {
+                "sources": planned(study, wildcards.scale).sources,
+                "bases": {
+                    base: list(planned(base, wildcards.scale).runs) for base in planned(study, wildcards.scale).bases
+                },
+            }
+            for study in CONFIG.selected()
+        },
         specs=lambda wildcards: {
             study: load_study(study).model_dump_json(exclude={"resources"}) for study in CONFIG.selected()
         },

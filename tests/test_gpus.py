@@ -116,7 +116,7 @@ def test_a_number_of_gpus_that_means_nothing_is_refused(gpu: Any) -> None:
 
 def study_asking(monkeypatch: pytest.MonkeyPatch, **stages: float) -> None:
     spec = SimpleNamespace(stage_resources=lambda stage, scale: Resources(gpu=stages.get(stage, 0)))
-    monkeypatch.setattr(gpus, "load_study", lambda slug: spec)
+    monkeypatch.setattr(gpus, "load_room", lambda slug: spec)
 
 
 def test_more_than_there_is_names_study_stage_number_and_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

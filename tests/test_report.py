@@ -142,7 +142,8 @@ def decided(spec: StudySpec, scale: str, estimates: dict[str, Estimate]) -> dict
 
 def forget() -> None:
     rooms.all_studies.cache_clear()
-    study.load_study.cache_clear()
+    rooms.all_bases.cache_clear()
+    study.load_room.cache_clear()
 
 
 @pytest.fixture

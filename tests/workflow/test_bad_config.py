@@ -43,7 +43,8 @@ def alpha(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def clear() -> None:
     rooms.all_studies.cache_clear()
-    study.load_study.cache_clear()
+    rooms.all_bases.cache_clear()
+    study.load_room.cache_clear()
 
 
 CONFIGS: list[tuple[dict[str, Any], str]] = [

@@ -31,7 +31,7 @@ from ontogeny.gpu_monitor import gpu_table, read_use
 from ontogeny.gpus import demand, devices_here
 from ontogeny.leases import WHOLE
 from ontogeny.settings import read_yaml
-from ontogeny.study import Resources, load_study
+from ontogeny.study import Resources, load_room
 
 CONFIGS = ("config.yaml", "config/config.yaml")
 RESULTS = Path("results")
@@ -88,11 +88,16 @@ class Need:
 
 def tasks(config: Config, where: str, results: Path = RESULTS) -> list[Task]:
     """Every job of the configured scale and studies, in the order of the workflow."""
-    studies = config.selected()
-    sources = sorted({source for study in studies for source in load_study(study).sources})
+    bases, studies = config.bases(where), config.selected()
+    rooms = [*bases, *studies]
+    sources = sorted({source for room in rooms for source in config.plan(room, config.scale, where).sources})
     found = [_acquire(source, results) for source in sources]
+    for base in bases:
+        found += _room_tasks(config, base, ("prepare", "train"), where, results)
     for study in studies:
-        found += _study_tasks(config, study, where, results)
+        found += _room_tasks(
+            config, study, ("prepare", "train", "probe", "claims", "figures", "export"), where, results
+        )
     folder = results / config.scale
     return [*found, _task("atlas", "report", "", folder / "report", folder, FIXED["report"], 0)]
 
@@ -102,9 +107,10 @@ def _acquire(source: str, results: Path) -> Task:
     return Task("sources", "acquire", source, benchmark, (), FIXED["acquire"], 0, (source,))
 
 
-def _study_tasks(config: Config, study: str, where: str, results: Path) -> Iterator[Task]:
-    spec, folder = load_study(study), results / config.scale / study
-    for stage in ("prepare", "train", "probe", "claims", "figures", "export"):
+def _room_tasks(config: Config, study: str, stages: Sequence[str], where: str, results: Path) -> Iterator[Task]:
+    """The jobs of a study or base."""
+    spec, folder = load_room(study), results / config.scale / study
+    for stage in stages:
         limits = FIXED.get(stage) or spec.stage_resources(stage, config.scale)
         gpus = demand(limits, stage, config.device, ENOUGH).percent / WHOLE
         if stage != "train":

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from ontogeny.errors import ConfigError, did_you_mean
-from ontogeny.rooms import all_studies
+from ontogeny.rooms import all_bases, all_studies
 from ontogeny.settings import Settings, validate
 from ontogeny.study import Plan, Scale, plan
 
@@ -29,7 +29,7 @@ class Config(Settings):
     studies: Literal["all"] | list[str] = Field("all", description="'all', or the list of studies to run")
     seeds: int | None = Field(None, ge=1, description="seeds of every row of every study; null: as each study says")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where trainings run")
-    overrides: dict[str, StudyOverrides] = Field({}, description="study -> differences to its settings")
+    overrides: dict[str, StudyOverrides] = Field({}, description="study or base -> differences to its settings")
 
     @field_validator("studies", mode="before")
     @classmethod
@@ -44,8 +44,12 @@ class Config(Settings):
         """The slugs of the chosen studies."""
         return list(all_studies()) if self.studies == "all" else list(self.studies)
 
+    def bases(self, where: str) -> list[str]:
+        """The slugs of the bases that the chosen studies build on, sorted."""
+        return sorted({base for study in self.selected() for base in self.plan(study, self.scale, where).bases})
+
     def plan(self, study: str, scale: str, where: str) -> Plan:
-        """The plan of `study` at `scale`. Overrides apply to the configured scale only."""
+        """The plan of a study or base at `scale`. Overrides apply to the configured scale only."""
         if scale != self.scale:
             return plan(study, scale)
         override = self.overrides.get(study)
@@ -59,10 +63,11 @@ def load_config(content: Mapping[str, Any], where: str) -> Config:
     Raises ConfigError naming the file, the key and the nearest valid one.
     """
     config: Config = validate(Config, dict(content), where)
-    for key, names in (("studies", config.selected()), ("overrides", list(config.overrides))):
+    rooms = (*all_studies(), *all_bases())
+    for key, names, known in (("studies", config.selected(), all_studies()), ("overrides", config.overrides, rooms)):
         for name in names:
-            if name not in all_studies():
-                raise ConfigError(f"{where}: {key}: there is no study '{name}'; {did_you_mean(name, all_studies())}")
+            if name not in known:
+                raise ConfigError(f"{where}: {key}: there is no study '{name}'; {did_you_mean(name, known)}")
     if not config.selected():
         raise ConfigError(f"{where}: studies: is empty; name a study, or say 'all'.")
     for name in {*config.selected(), *config.overrides}:

@@ -165,12 +165,12 @@ class Folder:
         return read_json(self.file(name))
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], note: str = "") -> None:
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: dict[str, str] | None = None) -> None:
     """Save named tensors (any device, any stride) as safetensors, in sorted order."""
     from safetensors.torch import save_file  # torch takes two seconds to import, and most stages do without
 
     ready = {key: tensors[key].detach().cpu().contiguous().clone() for key in sorted(tensors)}
-    save_file(ready, path, metadata={"note": note} if note else None)
+    save_file(ready, path, metadata=metadata)
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from ontogeny.errors import ConfigError, OntogenyError
 from ontogeny.leases import WHOLE
 from ontogeny.rooms import study_file
-from ontogeny.study import GPU_STAGES, Resources, load_study
+from ontogeny.study import GPU_STAGES, Resources, load_room
 
 FORCED = ("train", "probe")  # those that `device: cuda` puts on a GPU even if their study asks for none
 DRIVER = Path("/proc/driver/nvidia/gpus")
@@ -60,7 +60,7 @@ def limit(device: str, allowed: int | None) -> int:
 def falls_back(studies: Iterable[str], scale: str) -> str | None:
     """What to say when `device: auto` finds no GPU on this machine: which studies would have used one, if any."""
     asking = [
-        study for study in studies if any(load_study(study).stage_resources(stage, scale).gpu for stage in GPU_STAGES)
+        study for study in studies if any(load_room(study).stage_resources(stage, scale).gpu for stage in GPU_STAGES)
     ]
     if not asking:
         return None
@@ -79,7 +79,7 @@ def require_enough(studies: Iterable[str], scale: str, device: str, present: int
         return
     for study in studies:
         for stage in GPU_STAGES:
-            asked = demand(load_study(study).stage_resources(stage, scale), stage, device, present)
+            asked = demand(load_room(study).stage_resources(stage, scale), stage, device, present)
             if asked.percent > WHOLE * present:
                 raise ConfigError(_too_many(study, stage, scale, max(asked.devices, 1), present))
 

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ontogeny.claims import ClaimResult, read_claims
 from ontogeny.errors import OntogenyError
+from ontogeny.files import MANIFEST
 from ontogeny.sources import acquire, cache_root, load_registry
 from ontogeny.stages.decide import decide
 from ontogeny.stages.prepare import prepare
 from ontogeny.stages.probe import ProbeConfig, probe
 from ontogeny.stages.train import train
-from ontogeny.study import Plan, load_study, plan
+from ontogeny.study import Plan, load_room, load_study, plan
 
 ORDER = ("prepare", "train", "probe", "claims")
 
@@ -34,10 +36,10 @@ def run_study(
     planned, spec = plan(slug, scale, overrides, where="overrides"), load_study(slug)
     todo = ORDER[ORDER.index(start) :]
     if "prepare" in todo:
-        _timed("prepare", lambda: prepare(slug, planned.data, _receipts(spec.sources, out), out / "data"))
+        bases = [_base(base, scale, out / "bases" / base) for base in planned.bases]
+        _prepare(planned, out, bases)
     if "train" in todo:
-        for name in planned.runs:
-            _timed(f"train {name}", lambda name=name: _train(planned, name, out))
+        _train_all(planned, out)
     if "probe" in todo:
         threads = spec.stage_resources("probe", scale).threads
         runs = [out / "runs" / name for name in planned.runs]
@@ -46,6 +48,28 @@ def run_study(
         _timed("probe", lambda: probe(config, threads, columns, out / "data", runs, out / "probes"))
     _timed("claims", lambda: decide(slug, scale, out / "probes", out / "claims.json"))
     return read_claims(out / "claims.json")
+
+
+def _base(slug: str, scale: str, out: Path) -> Plan:
+    """Prepare and train a base, unless that was done before."""
+    planned = plan(slug, scale)
+    if not all((out / "runs" / name / MANIFEST).exists() for name in planned.runs):
+        _prepare(planned, out, [])
+        _train_all(planned, out)
+    return planned
+
+
+def _prepare(planned: Plan, out: Path, bases: list[Plan]) -> None:
+    data = [out / "bases" / base.study / "data" for base in bases]
+    runs = [out / "bases" / base.study / "runs" / name for base in bases for name in base.runs]
+    receipts = _receipts(planned.sources, out)
+    stage = partial(prepare, planned.study, planned.data, receipts, out / "data", data, runs)
+    _timed(f"prepare {planned.study}", stage)
+
+
+def _train_all(planned: Plan, out: Path) -> None:
+    for name in planned.runs:
+        _timed(f"train {name}", lambda name=name: _train(planned, name, out))
 
 
 def _train(planned: Plan, name: str, out: Path) -> None:
@@ -59,11 +83,11 @@ def _train(planned: Plan, name: str, out: Path) -> None:
         "seeds": list(run.seeds),
         "device": "auto",
     }
-    threads = load_study(planned.study).stage_resources("train", planned.scale).threads
+    threads = load_room(planned.study).stage_resources("train", planned.scale).threads
     train(config, threads, out / "data", out / "runs" / name, out / "state" / name, code="")
 
 
-def _receipts(names: list[str], out: Path) -> list[Path]:
+def _receipts(names: Sequence[str], out: Path) -> list[Path]:
     registry, paths = load_registry(), []
     for name in names:
         paths.append(out / "sources" / f"{name}.json")

@@ -1,4 +1,4 @@
-"""Where the studies live: one folder each, found by its ``study.yaml``."""
+"""Where the studies live: a folder each, found by its ``study.yaml``; and the bases they build on (``base.yaml``)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,17 @@ def all_studies() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in STUDIES.glob("*/study.yaml")))
 
 
+@cache
+def all_bases() -> tuple[str, ...]:
+    """The slugs of every base in the tree, sorted: what several studies build on, prepared and trained once."""
+    return tuple(sorted(path.parent.name for path in STUDIES.glob("*/base.yaml")))
+
+
 def study_file(slug: str) -> Path:
-    """The study.yaml of `slug`."""
-    return STUDIES / slug / "study.yaml"
+    """The study.yaml of a study, or the base.yaml of a base."""
+    return STUDIES / slug / ("base.yaml" if slug in all_bases() else "study.yaml")
 
 
 def part(slug: str, name: str) -> Any:
-    """Import and return a module of a study: settings, data, train, probe, claims or bench."""
+    """Import and return a module of a study or base: settings, data, train, probe, claims or bench."""
     return importlib.import_module(f"ontogeny.studies.{slug}.{name}")

@@ -1,4 +1,4 @@
-"""JSON schemas of config.yaml and study.yaml, generated from the typed models: for editors, and for other programs.
+"""JSON schemas of config.yaml, study.yaml and base.yaml, made from the typed models: for editors, and other programs.
 
 python -m ontogeny.schemas        write workflow/schemas/*.schema.json again
 """
@@ -13,19 +13,19 @@ from ontogeny.config import Config
 from ontogeny.files import write_text
 from ontogeny.rooms import STUDIES
 from ontogeny.settings import Settings
-from ontogeny.study import StudySpec
+from ontogeny.study import BaseSpec, StudySpec
 
 FOLDER = STUDIES.parents[1] / "schemas"
-MODELS: dict[str, type[Settings]] = {"config": Config, "study": StudySpec}
+MODELS: dict[str, type[Settings]] = {"config": Config, "study": StudySpec, "base": BaseSpec}
 
 
 def schema_text(name: str) -> str:
-    """The schema of `config` or `study` as it stands in the file."""
+    """The schema of `config`, `study` or `base` as it stands in the file."""
     return json.dumps(MODELS[name].model_json_schema(), indent=1) + "\n"
 
 
 def schema_file(name: str) -> Path:
-    """Where the schema of `config` or `study` lies."""
+    """Where the schema of `config`, `study` or `base` lies."""
     return FOLDER / f"{name}.schema.json"
 
 

@@ -20,6 +20,18 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class ModelData(Settings):
+    """Data settings that decide which pretrained models and bases a study builds on."""
+
+    def further_sources(self) -> tuple[str, ...]:
+        """Names of sources that these settings ask for, beside those that ``study.yaml`` always needs."""
+        return ()
+
+    def bases(self) -> tuple[str, ...]:
+        """Slugs of the bases that these settings build on."""
+        return ()
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Return the mapping in `path`.
 

@@ -1,4 +1,4 @@
-"""A study: what ``study.yaml`` says, and the runs that follow from it at a scale."""
+"""A study: what ``study.yaml`` says, and the runs that follow from it at a scale; likewise a base (``base.yaml``)."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from ontogeny.errors import ConfigError, did_you_mean
-from ontogeny.rooms import all_studies, part, study_file
-from ontogeny.settings import Settings, read_yaml, validate
+from ontogeny.rooms import all_bases, all_studies, part, study_file
+from ontogeny.settings import ModelData, Settings, read_yaml, validate
 
 SCALES = ("smoke", "laptop", "paper")
 STAGES = ("prepare", "train", "probe", "figures", "claims")
@@ -107,29 +107,40 @@ class World(Settings):
     sweep: dict[str, dict[str, Any] | None] = {}
 
 
-class StudySpec(Settings):
-    """The whole of a ``study.yaml``."""
+class RoomSpec(Settings):
+    """What a study and a base have in common: all that it takes to prepare data and to train."""
 
     slug: str
     title: str
-    paper: Paper
-    question: str
     sources: list[str]
     data: dict[str, Any]
     sweep: dict[str, dict[str, Any]] = Field(min_length=1)
     scales: dict[Scale, ScaleSpec]
     resources: dict[str, Any]
+
+    def stage_resources(self, stage: str, scale: str) -> Resources:
+        """What one job of `stage` needs at `scale`."""
+        merged = {**self.resources.get(stage, {}), **self.resources.get(scale, {}).get(stage, {})}
+        return validate(Resources, merged, f"{study_file(self.slug)}: resources.{stage}")
+
+
+class BaseSpec(RoomSpec):
+    """The whole of a ``base.yaml``: data and trained networks that several studies build on."""
+
+    description: str
+
+
+class StudySpec(RoomSpec):
+    """The whole of a ``study.yaml``."""
+
+    paper: Paper
+    question: str
     tables: dict[str, TableSpec] = Field(min_length=1)
     figures: dict[str, str] = Field(min_length=1)
     claims: dict[str, ClaimSpec] = Field(min_length=1)
     deviations: list[str] = []
     null_world: str
     worlds: dict[Literal["control", "ablated"], World]
-
-    def stage_resources(self, stage: str, scale: str) -> Resources:
-        """What one job of `stage` needs at `scale`."""
-        merged = {**self.resources.get(stage, {}), **self.resources.get(scale, {}).get(stage, {})}
-        return validate(Resources, merged, f"{study_file(self.slug)}: resources.{stage}")
 
 
 @dataclass(frozen=True)
@@ -149,16 +160,27 @@ class Plan:
     study: str
     scale: str
     data: dict[str, Any]
+    sources: tuple[str, ...]
+    bases: tuple[str, ...]
     runs: dict[str, RunPlan]
 
 
-@cache
 def load_study(slug: str) -> StudySpec:
     """Read, check and return the study.yaml of `slug`. Raises ConfigError."""
     if slug not in all_studies():
         raise ConfigError(f"there is no study '{slug}'; {did_you_mean(slug, all_studies())}")
+    spec = load_room(slug)
+    assert isinstance(spec, StudySpec)
+    return spec
+
+
+@cache
+def load_room(slug: str) -> StudySpec | BaseSpec:
+    """Read, check and return what describes the study or base `slug`. Raises ConfigError."""
+    if slug not in (*all_studies(), *all_bases()):
+        raise ConfigError(f"there is no study or base '{slug}'; {did_you_mean(slug, (*all_studies(), *all_bases()))}")
     path = study_file(slug)
-    spec: StudySpec = validate(StudySpec, read_yaml(path), str(path))
+    spec: StudySpec | BaseSpec = validate(BaseSpec if slug in all_bases() else StudySpec, read_yaml(path), str(path))
     if spec.slug != slug:
         raise ConfigError(f"{path}: slug: is '{spec.slug}', but the folder is '{slug}'.")
     unknown = [key for key in spec.resources if key not in (*STAGES, *SCALES)]
@@ -177,23 +199,26 @@ def plan(
     seeds: int | None = None,
     where: str | None = None,
 ) -> Plan:
-    """Work out the data settings and the runs of a study at a scale.
+    """Work out the data settings, the needs and the runs of a study or base at a scale.
 
     overrides: {"seeds": int, "data": {...}, "sweep": {row: {...}}}, differences to what the study says.
     seeds: number of seeds of every row, in place of the study's own numbers.
     where: the file that the overrides come from, for messages.
     Raises ConfigError for an unknown scale, row or key, or a value outside its domain.
     """
-    spec, overrides = load_study(slug), overrides or {}
+    spec, overrides = load_room(slug), overrides or {}
     origin = f"{where}: overrides.{slug}" if where and overrides else f"{study_file(slug)}"
     if scale not in spec.scales:
         raise ConfigError(f"{study_file(slug)}: has no scale '{scale}'; {did_you_mean(scale, spec.scales)}")
     chosen = spec.scales[scale]
     data = _merge(spec.data, chosen.data, f"{study_file(slug)}: scales.{scale}.data")
     data = _merge(data, overrides.get("data", {}), f"{origin}.data")
-    data = validate(part(slug, "settings").DataSettings, data, _key(origin, "data")).model_dump(mode="json")
+    typed = validate(part(slug, "settings").DataSettings, data, _key(origin, "data"))
+    needs = typed if isinstance(typed, ModelData) else ModelData()
+    sources = (*spec.sources, *needs.further_sources())
     rows = _rows(spec, chosen, overrides, seeds, origin)
-    return Plan(slug, scale, data, {run.name: run for row in rows for run in _blocks(*row)})
+    runs = {run.name: run for row in rows for run in _blocks(*row)}
+    return Plan(slug, scale, typed.model_dump(mode="json"), sources, needs.bases(), runs)
 
 
 def _key(origin: str, key: str) -> str:
@@ -208,7 +233,7 @@ def _merge(base: dict[str, Any], change: Mapping[str, Any] | None, where: str) -
     return {**base, **(change or {})}
 
 
-def _rows(spec: StudySpec, chosen: ScaleSpec, overrides: Mapping[str, Any], seeds: int | None, origin: str) -> list:
+def _rows(spec: RoomSpec, chosen: ScaleSpec, overrides: Mapping[str, Any], seeds: int | None, origin: str) -> list:
     """The rows of a scale as (row, settings, number of seeds, seeds per run)."""
     rows = []
     for diff, where in ((chosen.sweep, str(study_file(spec.slug))), (overrides.get("sweep", {}), origin)):

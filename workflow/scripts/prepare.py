@@ -13,4 +13,6 @@ with job(snakemake), gpus_of(snakemake):
         settings=snakemake.params.settings,
         receipts=[Path(receipt) for receipt in snakemake.input.receipts],
         out=Path(snakemake.output.data),
+        base_data=[Path(folder) for folder in snakemake.input.base_data],
+        base_runs=[Path(folder) for folder in snakemake.input.base_runs],
     )

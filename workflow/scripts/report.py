@@ -13,6 +13,7 @@ with job(snakemake):
         scale=snakemake.wildcards.scale,
         studies=list(snakemake.params.runs),
         runs=snakemake.params.runs,
+        needs=snakemake.params.needs,
         out=out,
         templates=Path(snakemake.input.templates[0]).parent,
     )

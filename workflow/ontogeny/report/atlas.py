@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ontogeny.files import atomic, sha256, write_json, write_text
-from ontogeny.report.collect import FIGURE_KINDS, NOTEBOOK_KINDS, RunRecord, Study, collect
+from ontogeny.report.collect import FIGURE_KINDS, NOTEBOOK_KINDS, Needs, RunRecord, Study, collect
 from ontogeny.report.pages import render
 from ontogeny.report.tables import csv_text, tex_text
 
@@ -22,14 +22,16 @@ def build(
     out: Path,
     templates: Path,
     runs: Mapping[str, Sequence[str]] | None = None,
+    needs: Mapping[str, Needs] | None = None,
 ) -> None:
     """Write the atlas of the studies at a scale into the folder `out`; what else lies there stays.
 
     results: the folder of all results. templates: the folder of the pages' templates.
     runs: the runs that belong to each study; without it every finished run in the study's folder counts.
+    needs: what each study was built on; without it the sources that its study.yaml names.
     Raises DamagedFile for a missing or damaged file of an earlier stage; nothing of `out` has changed then.
     """
-    found = collect(results, scale, studies, runs)
+    found = collect(results, scale, studies, runs, needs)
     work = out.with_name(f".{out.name}.part")
     shutil.rmtree(work, ignore_errors=True)
     try:
@@ -92,6 +94,7 @@ def _origin(study: Study) -> dict[str, Any]:
         "claims": sha256(study.folder / "claims.json"),
         "data": study.data,
         "runs": {run.name: _run_origin(run) for run in study.runs},
+        "bases": {base: {run.name: _run_origin(run) for run in runs} for base, runs in study.bases.items()},
         "sources": [receipt["name"] for receipt in study.sources],
         "tables": {table.name: table.digest for table in study.tables},
     }

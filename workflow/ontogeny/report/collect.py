@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from ontogeny.claims import ClaimResult, read_claims
 from ontogeny.errors import OntogenyError
@@ -81,6 +81,13 @@ class TableFile:
     digest: str
 
 
+class Needs(TypedDict):
+    """What a study was built on: names of sources, and the runs of its bases."""
+
+    sources: Sequence[str]
+    bases: Mapping[str, Sequence[str]]
+
+
 @dataclass(frozen=True)
 class Study:
     """A study at a scale, with all that its page shows."""
@@ -96,6 +103,7 @@ class Study:
     tables: tuple[TableFile, ...]
     data: dict[str, str]
     sources: tuple[dict[str, Any], ...]
+    bases: Mapping[str, tuple[RunRecord, ...]]
 
     @property
     def slug(self) -> str:
@@ -126,18 +134,24 @@ class Study:
 
 
 def collect(
-    results: Path, scale: str, slugs: Sequence[str], runs: Mapping[str, Sequence[str]] | None = None
+    results: Path,
+    scale: str,
+    slugs: Sequence[str],
+    runs: Mapping[str, Sequence[str]] | None = None,
+    needs: Mapping[str, Needs] | None = None,
 ) -> list[Study]:
     """Read the results of the studies at a scale.
 
     runs: the runs that belong to each study; without it every finished run in the study's folder counts.
+    needs: what each study was built on; without it the sources that its study.yaml names.
     Raises DamagedFile for a missing or damaged file, with the way out.
     """
-    return [_study(results, scale, slug, (runs or {}).get(slug)) for slug in slugs]
+    return [_study(results, scale, slug, (runs or {}).get(slug), (needs or {}).get(slug)) for slug in slugs]
 
 
-def _study(results: Path, scale: str, slug: str, runs: Sequence[str] | None) -> Study:
+def _study(results: Path, scale: str, slug: str, runs: Sequence[str] | None, needs: Needs | None) -> Study:
     spec, folder = load_study(slug), results / scale / slug
+    needs = needs or Needs(sources=spec.sources, bases={})
     level, deviations, claims = _verdicts(folder / "claims.json")
     records = tuple(_run(folder / "runs" / name) for name in runs or _finished(folder / "runs"))
     study = Study(
@@ -151,7 +165,11 @@ def _study(results: Path, scale: str, slug: str, runs: Sequence[str] | None) -> 
         costs=_costs(folder / "benchmarks", [run.name for run in records]),
         tables=_tables(spec, folder / "probes"),
         data=dict(Folder(folder / "data").manifest),
-        sources=tuple(_receipt(results / "sources" / f"{name}.json") for name in spec.sources),
+        sources=tuple(_receipt(results / "sources" / f"{name}.json") for name in needs["sources"]),
+        bases={
+            base: tuple(_run(results / scale / base / "runs" / name) for name in names)
+            for base, names in needs["bases"].items()
+        },
     )
     _require_copies(study)
     return study

@@ -10,7 +10,8 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from ontogeny.errors import DamagedFile, OntogenyError, did_you_mean
 
@@ -124,8 +125,20 @@ class SourceFiles:
             )
 
 
+class BasePaths(NamedTuple):
+    """Where the data and the finished runs of a base lie."""
+
+    data: Path
+    runs: tuple[Path, ...]
+
+
 class Sources(dict[str, SourceFiles]):
-    """The sources of a study by name: ``sources["mnist"].path("train-labels-idx1-ubyte")``."""
+    """The sources of a study by name: ``sources["mnist"].path("train-labels-idx1-ubyte")``.
+
+    bases: what the study builds on, by slug; `ontogeny.bases.open_base` reads it.
+    """
+
+    bases: Mapping[str, BasePaths] = MappingProxyType({})
 
     @classmethod
     def open(cls, receipt_paths: Iterable[Path]) -> Sources:

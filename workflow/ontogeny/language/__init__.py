@@ -1,0 +1,1 @@
+"""Language models: small ones trained from scratch, many at once, and pretrained ones through transformers."""
