@@ -1,6 +1,6 @@
 """Ensembles against networks trained one by one, and both against the machine's matrix-product rate.
 
-    python -m ontogeny.bench                     every study that has a bench.py
+    python -m ontogeny.bench                     every study and base that has a bench.py
     python -m ontogeny.bench deep_linear         one study
 
 Each study's ``bench.py`` offers `cases(device)`. Everything is measured side by side in one run and on one thread, as
@@ -24,7 +24,7 @@ import torch
 
 from ontogeny.device import set_deterministic
 from ontogeny.errors import ConfigError, OntogenyError, did_you_mean
-from ontogeny.rooms import STUDIES, all_studies, part
+from ontogeny.rooms import STUDIES, all_bases, all_studies, part
 
 REPEATS = 5
 SECONDS = 0.6  # how long one timing should last
@@ -71,6 +71,7 @@ class BenchCase:
     batched(n): advance the whole ensemble by n steps. single(n): advance one network, alone, by n steps.
     dtype: what the products are computed in; the machine's rate is measured in the same.
     needs: the calls of one step of the whole ensemble that the mathematics cannot do without.
+    tokens: tokens that one language model learns from in a step; 0 for other networks.
     """
 
     name: str
@@ -81,6 +82,7 @@ class BenchCase:
     single: Callable[[int], None]
     dtype: torch.dtype = torch.float32
     needs: Sequence[Need] = ()
+    tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,9 @@ def report(study: str, device: str) -> None:
         print(f"\n{study}: {case.name} ({case.members} networks, {case.steps} steps, {str(case.dtype)[6:]})")
         print(f"  networks per hour   {result.per_hour(result.batched_seconds, case.members):12,.0f} batched"
               f"   {result.per_hour(result.single_seconds, 1):12,.0f} one by one   ratio {ratio:.1f}")  # fmt: skip
+        if case.tokens:
+            rate = case.tokens / result.single_seconds
+            print(f"  tokens per second   {ratio * rate:12,.0f} batched   {rate:12,.0f} one by one")
         print(f"  GFLOP/s             {result.batched_rate:12.1f} batched   {result.single_rate:12.2f} one by one"
               f"   machine {result.machine:.0f}")  # fmt: skip
         print(f"  room                {room:12.1f} times; reached {ratio / room:.0%} of it")
@@ -193,17 +198,18 @@ def report(study: str, device: str) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The command line: slugs of studies; none for all that have a bench.py."""
+    """The command line: slugs of studies and bases; none for all that have a bench.py."""
     try:
+        rooms = (*all_bases(), *all_studies())
         for name in arguments:
-            if name not in all_studies():
-                raise ConfigError(f"there is no study '{name}'; {did_you_mean(name, all_studies())}")
+            if name not in rooms:
+                raise ConfigError(f"there is no study '{name}'; {did_you_mean(name, rooms)}")
     except OntogenyError as error:
         print(error, file=sys.stderr)
         return 1
     set_deterministic(threads=1)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    chosen = arguments or [name for name in all_studies() if (STUDIES / name / "bench.py").exists()]
+    chosen = arguments or [name for name in rooms if (STUDIES / name / "bench.py").exists()]
     print(f"device {device}, one thread, torch {torch.__version__}; medians of {REPEATS}")
     for study in chosen:
         report(study, device)
