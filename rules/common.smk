@@ -14,7 +14,7 @@ if not LIBRARY.is_dir():
 
 sys.path.insert(0, str(LIBRARY))
 
-from ontogeny import fingerprint, gpus
+from ontogeny import cluster, fingerprint, gpus
 from ontogeny.config import load_config
 from ontogeny.errors import OntogenyError
 from ontogeny.installation import offer
@@ -50,6 +50,11 @@ if workflow.is_main_process and workflow.resource_settings.nodes is None:
         workflow.global_resources["gpu_percent"] = GPUS * gpus.WHOLE
     elif CONFIG.device == "auto" and gpus.falls_back(CONFIG.selected(), CONFIG.scale):
         logger.warning(gpus.falls_back(CONFIG.selected(), CONFIG.scale))
+
+
+# The lock of the working folder is ours now, so that no job in the queue belongs to a Snakemake that is alive.
+onstart:
+    checked(cluster.require_none_left, Path.cwd())
 
 
 wildcard_constraints:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from ontogeny.cluster import QueuedJob, Watch, queued_jobs, settle
+from ontogeny.cluster import QueuedJob, Watch, queued_jobs, require_none_left, settle
+from ontogeny.errors import OntogenyError
 
 Rows = list[tuple[str, str, str]]  # number, state, reason
 Queue = Callable[[Rows], None]
@@ -117,3 +118,11 @@ def test_the_end_is_put_off_by_every_sign_of_life(queue: Queue, tmp_path: Path, 
     watch.look(True, 1000.0)
     assert not watch.lost(1099.0)
     assert watch.lost(1100.0)
+
+
+def test_jobs_that_an_earlier_run_left_are_refused(queue: Queue, tmp_path: Path) -> None:
+    require_none_left(tmp_path)
+    queue([("7", "RUNNING", "None"), ("8", "PENDING", "Priority")])
+    with pytest.raises(OntogenyError, match=r"squeue --jobs=7,8\).*scancel 7 8"):
+        require_none_left(tmp_path)
+    assert not cancelled(tmp_path)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
@@ -332,6 +333,22 @@ def test_only_one_run_holds_a_folder(tmp_path: Path) -> None:
         pass
     with sole_run(folder):
         pass
+
+
+def test_a_requeued_controller_waits_for_its_first_life_to_end(tmp_path: Path) -> None:
+    folder, held = tmp_path / ".snakemake", threading.Event()
+
+    def first_life() -> None:
+        with sole_run(folder):
+            held.set()
+            time.sleep(0.5)
+
+    ending = threading.Thread(target=first_life)
+    ending.start()
+    held.wait()
+    with sole_run(folder, patience=30.0):
+        assert (folder / "ontogeny.lock").read_text().split() == [str(os.getpid())]
+    ending.join()
 
 
 def test_the_jobs_of_a_cluster_are_no_leftovers(tmp_path: Path) -> None:

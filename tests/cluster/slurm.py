@@ -46,8 +46,8 @@ class Layout:
     cpu_nodes: int = 2
     spare_nodes: int = 2
     gpu_nodes: int = 1
-    cpus: int = 4  # of each node; need not exist
-    memory: int = 8000  # MB of each node; need not exist
+    cpus: int = 8  # of each node; need not exist
+    memory: int = 16000  # MB of each node; need not exist
     gpus: int = 2  # of each GPU node
     accounting: int = 0  # 1: slurmdbd and MariaDB, so that sacct works
     node_timeout: int = 15  # seconds until a silent node is down

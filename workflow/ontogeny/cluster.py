@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ontogeny.errors import OntogenyError
+
 PREFIX = "ontogeny_"  # how our jobs' names begin: slurm-jobname-prefix in workflow/profiles/slurm
 ANSWER = 30.0  # seconds that SLURM gets to answer
 LOOK_AGAIN = 10.0  # seconds between two looks at jobs that are waited for
@@ -76,6 +78,20 @@ def settle(folder: Path, say: Callable[[str], None], sleep: Callable[[float], No
             told |= running
         if running:
             sleep(LOOK_AGAIN)
+
+
+def require_none_left(folder: Path) -> None:
+    """Raise OntogenyError if the queue has jobs that an earlier Snakemake left running here.
+
+    A new Snakemake would submit them again, and remove what they write meanwhile.
+    """
+    if jobs := queued_jobs(folder):
+        numbers = " ".join(job.number for job in jobs)
+        raise OntogenyError(
+            f"{folder}: an earlier run left jobs on the cluster, which would be computed twice. Wait for them (squeue "
+            f"--jobs={numbers.replace(' ', ',')}) or stop them (scancel {numbers}), and run again; `make reproduce` "
+            "waits by itself."
+        )
 
 
 class Watch:

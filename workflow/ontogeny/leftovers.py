@@ -9,9 +9,11 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 import psutil
 
@@ -19,29 +21,41 @@ from ontogeny.errors import OntogenyError
 from ontogeny.forecast import SNAKEMAKE
 
 PATIENCE = 5.0  # seconds that a process gets to end before it is killed
+LOOK_AGAIN = 1.0  # seconds between two tries to get a lock that somebody holds
 DRY = {"-n", "--dry-run", "--dryrun"}
 
 
 @contextmanager
-def sole_run(folder: Path = SNAKEMAKE) -> Iterator[None]:
+def sole_run(folder: Path = SNAKEMAKE, patience: float = 0.0) -> Iterator[None]:
     """Hold this working folder; the kernel lets go of it when the process dies, however it dies.
 
-    Raises OntogenyError if another run holds it.
+    Raises OntogenyError if another run still holds it after `patience` seconds.
     """
     folder.mkdir(exist_ok=True)
     with (folder / "ontogeny.lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locked(handle, time.monotonic() + patience):
             handle.seek(0)
             raise OntogenyError(
                 f"{Path.cwd()}: another `make reproduce` (process {handle.read().strip()}) is running here; "
                 "wait for it, or end it with Ctrl-C."
-            ) from None
+            )
         handle.truncate(0)
         handle.write(f"{os.getpid()}\n")
         handle.flush()
         yield
+
+
+def _locked(handle: IO[str], deadline: float) -> bool:
+    """Try to lock a file until `deadline`; whether that succeeded."""
+    while True:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(LOOK_AGAIN)
+        else:
+            return True
 
 
 def clear_leftovers(events: Path, folder: Path = SNAKEMAKE) -> int:

@@ -34,6 +34,7 @@ REFRESH = 0.5  # seconds
 LOST = 75  # the exit status when Snakemake waits for jobs that no longer exist (sysexits.h: a passing failure)
 RESTARTS = 3  # how often such a run is begun again
 PATIENCE = 900.0  # seconds until a Snakemake that waits for jobs of which the queue has none counts as lost
+REQUEUED = 120  # seconds that the first life of a requeued controller job gets to end
 # What only asks Snakemake something, or wants the screen for itself
 ASKING = {"-h", "--help", "-v", "--version", "-n", "--dry-run", "--dryrun", "--lint", "--report", "--unlock"} | {
     *("-l", "--list", "--list-rules", "-S", "--summary", "-D", "--detailed-summary", "--dag", "--rulegraph"),
@@ -183,7 +184,7 @@ def main(arguments: list[str]) -> int:
     if any(word.split("=")[0] in ASKING for word in arguments):
         return subprocess.call(command(arguments, events=False))
     try:
-        with sole_run():
+        with sole_run(patience=float(REQUEUED if os.environ.get("SLURM_RESTART_COUNT") else 0)):
             ended = clear_leftovers(EVENTS.absolute())
             if ended:
                 print(f"Ended {ended} processes that a killed run had left.", flush=True)

@@ -50,7 +50,8 @@ class PlainLoop:
     """One model as one would train it alone: transformers' Llama, torch.optim.AdamW, a clipped gradient."""
 
     def __init__(self, architecture: Architecture, network: Tensor, device: str) -> None:
-        self.model = LlamaForCausalLM(LlamaConfig(**architecture.config(0))).to(device)
+        self.model = LlamaForCausalLM(LlamaConfig(**architecture.config(0)))
+        self.model.to(torch.device(device))  # type: ignore[arg-type]
         self.model.load_state_dict(to_pretrained(architecture, network), strict=False)
         adam = Adam()
         self.adam = torch.optim.AdamW(self.model.parameters(), betas=adam.betas, weight_decay=adam.weight_decay)

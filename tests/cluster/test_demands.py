@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.conftest import LIMITS, QUICK, Trial
 from tests.cluster.slurm import Cluster, output, run
+from tests.cluster.trial import LIMITS, QUICK, Trial
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.usefixtures("trials")]  # these go on while we look at demands
 ATLAS = "results/smoke/report/index.html"
 
 
