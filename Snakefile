@@ -29,6 +29,7 @@ include: "rules/train.smk"
 include: "rules/probe.smk"
 include: "rules/claims.smk"
 include: "rules/figures.smk"
+include: "rules/own.smk"
 include: "rules/report.smk"
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, StringConstraints, field_validator
 
 from ontogeny.errors import ConfigError, did_you_mean
-from ontogeny.rooms import all_bases, all_studies
+from ontogeny.own_settings import OwnModel
+from ontogeny.rooms import all_bases, all_studies, part, with_own_models
 from ontogeny.settings import Settings, validate
 from ontogeny.study import Plan, Scale, plan
 
@@ -22,6 +24,16 @@ class StudyOverrides(Settings):
     sweep: dict[str, dict[str, Any] | None] = Field({}, description="row -> differences; null drops the row")
 
 
+class OwnEntry(Settings):
+    """A model of the user's, and the study whose probes it is put under."""
+
+    study: str = Field(description="a study that examines models of the user's")
+    model: dict[str, Any] = Field(description="what that study asks about the model; see docs/your-own-model.md")
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
 class Config(Settings):
     """What ``config.yaml`` may say."""
 
@@ -30,6 +42,8 @@ class Config(Settings):
     seeds: int | None = Field(None, ge=1, description="seeds of every row of every study; null: as each study says")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where trainings run")
     overrides: dict[str, StudyOverrides] = Field({}, description="study or base -> differences to its settings")
+
+    own: dict[Name, OwnEntry] = Field({}, description="name -> a model of yours")
 
     @field_validator("studies", mode="before")
     @classmethod
@@ -47,6 +61,18 @@ class Config(Settings):
     def bases(self, where: str) -> list[str]:
         """The slugs of the bases that the chosen studies build on, sorted."""
         return sorted({base for study in self.selected() for base in self.plan(study, self.scale, where).bases})
+
+    def own_model(self, name: str, where: str) -> OwnModel:
+        """What the entry `name` of `own` says of the user's model, checked by its study. Raises ConfigError."""
+        entry, key = self.own[name], f"{where}: own.{name}"
+        if entry.study not in with_own_models():
+            hint = did_you_mean(entry.study, with_own_models())
+            raise ConfigError(f"{key}.study: '{entry.study}' examines no models of yours; {hint}")
+        model: OwnModel = validate(part(entry.study, "own_settings").OwnSettings, entry.model, f"{key}.model")
+        for file in model.files():
+            if not Path(file).is_file():
+                raise ConfigError(f"{key}.model: there is no file '{file}' (relative to {Path.cwd()}).")
+        return model
 
     def plan(self, study: str, scale: str, where: str) -> Plan:
         """The plan of a study or base at `scale`. Overrides apply to the configured scale only."""
@@ -72,4 +98,6 @@ def load_config(content: Mapping[str, Any], where: str) -> Config:
         raise ConfigError(f"{where}: studies: is empty; name a study, or say 'all'.")
     for name in {*config.selected(), *config.overrides}:
         config.plan(name, config.scale, where)
+    for name in config.own:
+        config.own_model(name, where)
     return config

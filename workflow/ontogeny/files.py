@@ -93,40 +93,40 @@ class OutFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._work = path.with_name(f".{path.name}.part")
-        shutil.rmtree(self._work, ignore_errors=True)
-        self._work.mkdir(parents=True)
+        self.work = path.with_name(f".{path.name}.part")
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
 
     def save_arrays(self, name: str, **arrays: np.ndarray) -> None:
         """Save named arrays as npz (no pickles)."""
-        with atomic(self._work / name) as temporary, temporary.open("wb") as stream:
+        with atomic(self.work / name) as temporary, temporary.open("wb") as stream:
             np.savez(stream, allow_pickle=False, **arrays)
 
     def save_tensors(self, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
         """Save named tensors as safetensors."""
-        with atomic(self._work / name) as temporary:
+        with atomic(self.work / name) as temporary:
             write_tensors(temporary, tensors)
 
     def save_table(self, name: str, table: pd.DataFrame) -> None:
         """Save a table as parquet."""
-        write_table(self._work / name, table)
+        write_table(self.work / name, table)
 
     def save_json(self, name: str, content: Any) -> None:
         """Save plain values as JSON."""
-        write_json(self._work / name, content)
+        write_json(self.work / name, content)
 
     def adopt(self, folder: Path) -> None:
         """Copy the files of `folder` into this one."""
         for source in sorted(folder.glob("*")):
-            with atomic(self._work / source.name) as temporary:
+            with atomic(self.work / source.name) as temporary:
                 shutil.copyfile(source, temporary)
 
     def publish(self) -> None:
         """Write the manifest and put the folder in its place."""
-        digests = {file.name: sha256(file) for file in sorted(self._work.iterdir())}
-        write_json(self._work / MANIFEST, digests)
+        digests = {file.name: sha256(file) for file in sorted(self.work.iterdir())}
+        write_json(self.work / MANIFEST, digests)
         shutil.rmtree(self.path, ignore_errors=True)
-        self._work.replace(self.path)
+        self.work.replace(self.path)
 
 
 class Folder:

@@ -28,6 +28,8 @@ DRIVERS = {
     "claims": "ontogeny.stages.decide",
     "figures": "ontogeny.notebook",
     "export": "ontogeny.stages.export",
+    "own": "ontogeny.own",
+    "own_figures": "ontogeny.stages.own_figures",
     "report": "ontogeny.report",
 }
 STUDY_MODULES = {
@@ -35,6 +37,8 @@ STUDY_MODULES = {
     "train": ("train", "settings"),
     "probe": ("probe", "settings"),
     "claims": ("claims",),
+    "own": ("own", "own_settings"),
+    "own_figures": ("own_figures",),
 }
 
 

@@ -27,6 +27,12 @@ def study_file(slug: str) -> Path:
     return STUDIES / slug / ("base.yaml" if slug in all_bases() else "study.yaml")
 
 
+@cache
+def with_own_models() -> tuple[str, ...]:
+    """The slugs of the studies whose probes can be pointed at a model of the user's, sorted."""
+    return tuple(slug for slug in all_studies() if (STUDIES / slug / "own_settings.py").exists())
+
+
 def part(slug: str, name: str) -> Any:
     """Import and return a module of a study or base: settings, data, train, probe, claims or bench."""
     return importlib.import_module(f"ontogeny.studies.{slug}.{name}")
