@@ -149,3 +149,8 @@ def base_data_of(study, scale):
 def base_runs_of(study, scale):
     """The folders of all runs of the bases that a study builds on."""
     return [run for base in planned(study, scale).bases for run in runs_of(base, scale)]
+
+
+def study_of(wildcards):
+    """The study whose probes an entry of `own` is put under."""
+    return CONFIG.own[wildcards.own].study

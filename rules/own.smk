@@ -3,11 +3,6 @@ wildcard_constraints:
     own="|".join(CONFIG.own) or "none",
 
 
-def study_of(wildcards):
-    """The study whose probes an entry of `own` is put under."""
-    return CONFIG.own[wildcards.own].study
-
-
 rule own:
     input:
         files=lambda wildcards: CONFIG.own_model(wildcards.own, CONFIG_FILE).files(),

@@ -18,6 +18,7 @@ rule report:
         receipts=lambda wildcards: sorted(
             {file for study in CONFIG.selected() for file in receipts_of(study, wildcards.scale)}
         ),
+        own=expand([rules.own.output.examination, rules.own_figures.output.figures], own=CONFIG.own),
         templates=sorted(str(path) for path in (LIBRARY / "report").glob("*.j2")),
     output:
         report(
@@ -28,7 +29,7 @@ rule report:
         directory(
             expand(
                 "results/{{scale}}/report/{folder}",
-                folder=["studies", "notebooks", "figures", "tables"],
+                folder=["studies", "notebooks", "figures", "tables", "own"],
             )
         ),
     log:
@@ -45,6 +46,7 @@ rule report:
         gpu=0,
     params:
         runs=lambda wildcards: {study: list(planned(study, wildcards.scale).runs) for study in CONFIG.selected()},
+        own=list(CONFIG.own),
         needs=lambda wildcards: {
             study: {
                 "sources": planned(study, wildcards.scale).sources,

@@ -11,7 +11,7 @@ from importlib.metadata import packages_distributions
 
 from ontogeny import fingerprint
 from ontogeny.pins import canonical
-from ontogeny.rooms import all_studies
+from ontogeny.rooms import all_studies, with_own_models
 
 ROOT = fingerprint.ROOT
 # The commands that plan and watch; the rules' own imports come on top
@@ -25,7 +25,9 @@ def kinds() -> dict[str, tuple[str, ...]]:
     for path in (ROOT / "rules").glob("*.smk"):
         for block in re.split(r"^rule ", path.read_text(), flags=re.MULTILINE)[1:]:
             conda = re.search(
-                r'^    conda:\n        (?:"\.\./envs/(\w+)\.yaml"|with_(torch)\("(\w+)"\))', block, re.MULTILINE
+                r'^    conda:\n        (?:"\.\./envs/(\w+)(?:-cpu)?\.yaml"|with_(torch)\("(\w+)"\))',
+                block,
+                re.MULTILINE,
             )
             assert conda, f"{path.name}: rule {block.split(':')[0]} names no environment of envs/"
             stage = block.split(":")[0]
@@ -36,7 +38,8 @@ def kinds() -> dict[str, tuple[str, ...]]:
 
 def modules(stage: str) -> list[str]:
     """The library modules that a stage imports, over all studies."""
-    return sorted({module for study in all_studies() for module in fingerprint.stage_modules(stage, study)})
+    studies = with_own_models() if stage.startswith("own") else all_studies()
+    return sorted({module for study in studies for module in fingerprint.stage_modules(stage, study)})
 
 
 def control_modules() -> list[str]:

@@ -481,3 +481,30 @@ def test_chance_counts_random_tests_only(world):
     assert pages.expected_errors(found) == pytest.approx({"holds": 2 * miss, "fails": 2 * miss})
     assert pages.counts(found[0].claims) == {"holds": 1, "fails": 1, "inconclusive": 1, "out of scope": 1}
     assert tables.csv_text(found).count("\n") == 6
+
+
+def test_a_model_of_the_users_stands_beside_the_study_and_is_no_result(world):
+    world.add("alpha_one")
+    criterion = load_study("alpha_one").claims["c1"].tests
+    test = next(iter(criterion))
+    found = OutFolder(world.results / "own" / "mine" / "examination")
+    found.save_table("rates.parquet", pd.DataFrame({"rate": [1.0]}))
+    findings = {"study": "alpha_one", "model": {"modulus": 23}, "files": {"net.safetensors": "ab" * 32}}
+    findings |= {"name": "mine", "measured": {"c1": {test: 0.8472}}, "facts": [["phase", "coexistence"]]}
+    found.save_json("findings.json", findings)
+    found.publish()
+    drawn = OutFolder(world.results / "own" / "mine" / "figures")
+    for kind in ("pdf", "svg", "png"):
+        write_text(drawn.work / f"neurons.{kind}", f"<svg>{kind}</svg>")
+    drawn.save_json("captions.json", {"neurons": "Ratios of the neurons."})
+    drawn.publish()
+    path = world.build("alpha_one", own=["mine"])
+    page = Page(path / "own" / "mine.html")
+    for words in ("a model of yours", "0.847", "coexistence", "net.safetensors", "modulus", "no verdict"):
+        assert words in page.text
+    assert "../studies/alpha_one.html" in page.links and "own/mine.html" in Page(path / "index.html").links
+    assert "0.847" not in (path / "claims.csv").read_text()
+    assert (path / "figures/own/mine/neurons.svg").exists() and (path / "tables/own/mine/rates.parquet").exists()
+    (world.results / "own/mine/examination/findings.json").write_text("{")
+    with pytest.raises(DamagedFile, match="own/mine/examination"):
+        world.build("alpha_one", own=["mine"])

@@ -22,7 +22,7 @@ TARGET = "results/smoke/alpha/claims.json"
 PROFILE = "workflow/profiles/slurm"
 STUDY = "workflow/ontogeny/studies/alpha"
 STEPS = 100  # of each of the trial's trainings
-DEADLINE = 420.0  # seconds that a test waits for something that must happen
+DEADLINE = 900.0  # seconds that a test waits for something that must happen
 LIMITS = {"max_threads": 4, "max_mem_mb": 8000, "max_runtime": "1d"}
 # Impatient versions of what the profile says for a cluster that people share
 QUICK = ("--slurm-init-seconds-before-status-checks", "5", "--latency-wait", "10")

@@ -71,7 +71,18 @@ def test_every_rule_has_every_directive(rule: str, text: str) -> None:
 
 
 def test_all_stages_have_a_rule() -> None:
-    assert set(blocks()) == {"acquire", "prepare", "train", "probe", "claims", "figures", "export", "report"}
+    assert set(blocks()) == {
+        "acquire",
+        "prepare",
+        "train",
+        "probe",
+        "claims",
+        "figures",
+        "export",
+        "report",
+        "own",
+        "own_figures",
+    }
 
 
 def test_no_rule_names_a_study() -> None:

@@ -107,13 +107,14 @@ def test_verdict(criterion: Criterion, estimate: Estimate) -> str:
     """`holds` if the whole interval satisfies the criterion, `fails` if no part of it does, else `inconclusive`."""
     if criterion.report:
         return REPORTED
-    inside = [_satisfies(criterion, value) for value in (estimate.low, estimate.high)]
+    inside = [meets(criterion, value) for value in (estimate.low, estimate.high)]
     if all(inside):
         return HOLDS
     return FAILS if _disjoint(criterion, estimate) else INCONCLUSIVE
 
 
-def _satisfies(criterion: Criterion, value: float) -> bool:
+def meets(criterion: Criterion, value: float) -> bool:
+    """Whether a value satisfies a criterion that has a bound."""
     kind, bound = next(iter(criterion.bounds().items()))
     return bool(
         {
@@ -129,7 +130,7 @@ def _satisfies(criterion: Criterion, value: float) -> bool:
 def _disjoint(criterion: Criterion, estimate: Estimate) -> bool:
     if criterion.between is not None:
         return estimate.high < criterion.between[0] or estimate.low > criterion.between[1]
-    return not _satisfies(criterion, estimate.low) and not _satisfies(criterion, estimate.high)
+    return not meets(criterion, estimate.low) and not meets(criterion, estimate.high)
 
 
 def describe(criterion: Criterion) -> str:

@@ -14,6 +14,7 @@ with job(snakemake):
         studies=list(snakemake.params.runs),
         runs=snakemake.params.runs,
         needs=snakemake.params.needs,
+        own=snakemake.params.own,
         out=out,
         templates=Path(snakemake.input.templates[0]).parent,
     )

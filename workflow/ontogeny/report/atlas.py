@@ -9,6 +9,7 @@ from typing import Any
 
 from ontogeny.files import atomic, sha256, write_json, write_text
 from ontogeny.report.collect import FIGURE_KINDS, NOTEBOOK_KINDS, Needs, RunRecord, Study, collect
+from ontogeny.report.own import KINDS, Own, collect_own
 from ontogeny.report.pages import render
 from ontogeny.report.tables import csv_text, tex_text
 
@@ -23,34 +24,39 @@ def build(
     templates: Path,
     runs: Mapping[str, Sequence[str]] | None = None,
     needs: Mapping[str, Needs] | None = None,
+    own: Sequence[str] = (),
 ) -> None:
     """Write the atlas of the studies at a scale into the folder `out`; what else lies there stays.
 
     results: the folder of all results. templates: the folder of the pages' templates.
     runs: the runs that belong to each study; without it every finished run in the study's folder counts.
     needs: what each study was built on; without it the sources that its study.yaml names.
+    own: names of the user's models that were examined.
     Raises DamagedFile for a missing or damaged file of an earlier stage; nothing of `out` has changed then.
     """
     found = collect(results, scale, studies, runs, needs)
+    models = collect_own(results, own, found)
     work = out.with_name(f".{out.name}.part")
     shutil.rmtree(work, ignore_errors=True)
     try:
-        _write(found, scale, work, templates)
+        _write(found, models, scale, work, templates)
         _publish(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _write(studies: Sequence[Study], scale: str, work: Path, templates: Path) -> None:
-    for name, page in render(studies, scale, templates).items():
+def _write(studies: Sequence[Study], models: Sequence[Own], scale: str, work: Path, templates: Path) -> None:
+    for name, page in render(studies, models, scale, templates).items():
         write_text(work / name, page)
     write_text(work / "claims.csv", csv_text(studies))
     write_text(work / "claims.tex", tex_text(studies))
     write_json(work / "provenance.json", provenance(studies, scale))
-    for folder in ("studies", "figures", "notebooks", "tables"):
+    for folder in ("studies", "figures", "notebooks", "tables", "own"):
         (work / folder).mkdir(exist_ok=True)
     for study in studies:
         _copy_files(study, work)
+    for model in models:
+        _copy_own(model, work)
 
 
 def _copy_files(study: Study, work: Path) -> None:
@@ -62,6 +68,14 @@ def _copy_files(study: Study, work: Path) -> None:
         _copy(study.folder / f"notebook.{kind}", work / "notebooks" / f"{study.slug}.{kind}")
     for table in study.tables:
         _copy(table.path, work / "tables" / study.slug / table.path.name)
+
+
+def _copy_own(model: Own, work: Path) -> None:
+    for figure in model.captions:
+        for kind in KINDS:
+            _copy(model.figure(figure, kind), work / "figures" / "own" / model.name / f"{figure}.{kind}")
+    for table in model.tables:
+        _copy(model.folder / "examination" / table, work / "tables" / "own" / model.name / table)
 
 
 def _copy(source: Path, target: Path) -> None:

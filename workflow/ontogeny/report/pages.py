@@ -14,6 +14,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from ontogeny.claims import FAILS, HOLDS, INCONCLUSIVE, OUT_OF_SCOPE, REPORTED, ClaimResult, TestResult
 from ontogeny.report import wording
 from ontogeny.report.collect import Study
+from ontogeny.report.own import Own
 from ontogeny.statistics import FAMILYWISE_ERROR
 from ontogeny.study import Criterion
 
@@ -106,7 +107,7 @@ def _mark(verdict: str) -> Mark:
     return MARKS.get(verdict, REPORT_MARK)
 
 
-def picture(study: Study, name: str) -> str:
+def picture(study: Study | Own, name: str) -> str:
     """A figure as a data address: vector graphics, unless these would be very large."""
     svg = study.figure(name, "svg")
     path, kind = (svg, "svg+xml") if svg.stat().st_size <= LARGEST_SVG else (study.figure(name, "png"), "png")
@@ -142,13 +143,14 @@ def columns(studies: Sequence[Study]) -> list[str]:
     return [ids.pop() if len(ids) == 1 else str(place) for place, ids in enumerate(names, 1)]
 
 
-def render(studies: Sequence[Study], scale: str, templates: Path) -> dict[str, str]:
+def render(studies: Sequence[Study], models: Sequence[Own], scale: str, templates: Path) -> dict[str, str]:
     """Every page of the atlas: its address within the atlas, and its text."""
     env = environment(templates)
     claims = [claim for study in studies for claim in study.claims]
     headlines = [claim for claim in claims if claim.headline]
     shared: dict[str, Any] = {
         "studies": studies,
+        "models": models,
         "scale": scale,
         "claims": claims,
         "counts": counts(claims),
@@ -168,4 +170,6 @@ def render(studies: Sequence[Study], scale: str, templates: Path) -> dict[str, s
         }
         page = env.get_template("study.html.j2").render(root="../", study=study, **around, **shared)
         pages[f"studies/{study.slug}.html"] = page
+    for model in models:
+        pages[f"own/{model.name}.html"] = env.get_template("own.html.j2").render(root="../", model=model, **shared)
     return pages

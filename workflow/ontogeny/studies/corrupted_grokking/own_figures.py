@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from ontogeny.plots import LINESTYLES, MARKERS
+from ontogeny.plots import LINESTYLES, MARKERS, panel_labels
 
 ACCURACIES = {
     "train_accuracy": "training pairs",
@@ -45,6 +45,7 @@ def _pruning(curves: pd.DataFrame) -> plt.Figure:
             ax.plot(curve["pruned_percent"], curve[column], LINESTYLES[index], marker=MARKERS[index], label=label)
         ax.set(title=order, xlabel="silenced neurons [%]")
     axes[0].set(ylabel="accuracy")
+    panel_labels(axes)
     axes[0].legend()
     return figure
 

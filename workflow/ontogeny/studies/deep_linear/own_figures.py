@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 
+from ontogeny.plots import panel_labels
+
 SHOWN = 8  # strongest modes that are drawn
 
 
@@ -44,6 +46,7 @@ def _modes(curves: pd.DataFrame, modes: pd.DataFrame) -> plt.Figure:
     right.plot([0, longest], [0, longest], color="grey", linestyle="--", label="equal")
     right.set(xlabel="predicted half time [steps]", ylabel="measured half time [steps]")
     right.legend()
+    panel_labels((left, right))
     return figure
 
 

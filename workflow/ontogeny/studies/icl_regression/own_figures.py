@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib import pyplot as plt
 
-from ontogeny.plots import LINESTYLES, MARKERS
+from ontogeny.plots import LINESTYLES, MARKERS, panel_labels
 
 KNOWN = {
     "debiased_gd": "debiased gradient descent",
@@ -51,4 +51,5 @@ def _algorithms(distances: pd.DataFrame) -> plt.Figure:
     left.set(xscale="log", yscale="log", xlabel="examples in the prompt", ylabel="distance")
     right.set(xscale="log", yscale="log", xlabel="examples in the prompt", ylabel="mean squared error")
     right.legend()
+    panel_labels((left, right))
     return figure
