@@ -108,3 +108,23 @@ def test_a_span_has_the_log_probability_of_its_tokens() -> None:
 def test_an_unknown_word_is_named() -> None:
     with pytest.raises(OntogenyError, match=r"the word 'wrd3'.*'word3'"):
         VOCABULARY.encode("word1 wrd3")
+
+
+def test_noise_shifts_the_embeddings_that_a_step_learns_from() -> None:
+    """Noise that turns the embedding of one word into that of another is the same as the other word read."""
+    ours, read = stack(1, torch.float64), tokens(1, 3, 12)
+    table = ours.weights["embed"][0]
+    other = torch.where(torch.arange(12) == 4, (read + 1) % 30, read)
+    noise = (table[other] - table[read])[..., :-1, :]
+    weights = (torch.arange(11) >= 4).expand(1, 3, 11).double()  # the changed word itself is not predicted
+    shifted, expected = (ours.gradient(*given)[0] for given in ((read, weights, noise), (other, weights)))
+    torch.testing.assert_close(shifted, expected)
+
+
+def test_the_gradient_by_embeddings_is_that_of_finite_differences() -> None:
+    ours, read = stack(2, torch.float64), tokens(3, 12)
+    found, each = ours.embedding_gradient(read), read.expand(2, 3, 12)
+    direction = found.sign() * torch.rand(found.shape, generator=generator(0, "direction"))
+    losses = [ours.gradient(each, noise=sign * 1e-4 * direction)[0] for sign in (1, -1)]
+    numeric = -(losses[0] - losses[1]) / 2e-4 * 3 * 11  # losses are means over 3 sequences of 11 predictions
+    torch.testing.assert_close((found * direction).sum((1, 2, 3)).float(), numeric, rtol=1e-3, atol=0)

@@ -66,32 +66,50 @@ class Stack:
         rate = torch.zeros(self.members, device=device)
         self.optimiser = AdamW({"networks": self.networks}, rate, decay, adam.betas, adam.eps)
 
-    def learn(self, tokens: Tensor, lr: float | Tensor, weights: Tensor | None = None) -> Tensor:
-        """As Learner.learn; lr may be (M,)."""
-        loss, gradient = self.gradient(tokens.to(self.device), weights)
+    def learn(
+        self, tokens: Tensor, lr: float | Tensor, weights: Tensor | None = None, noise: Tensor | None = None
+    ) -> Tensor:
+        """As Learner.learn; lr may be (M,). noise: (M, B, T - 1, d), added to the input embeddings."""
+        loss, gradient = self.gradient(tokens.to(self.device), weights, noise)
         if self.adam.clip is not None:
             gradient.mul_((self.adam.clip / gradient.norm(dim=1, keepdim=True)).clamp_(max=1))
         self.optimiser.lr.copy_(torch.as_tensor(lr))
         self.optimiser.step({"networks": gradient})
         return loss
 
-    def gradient(self, tokens: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean loss (M,) on tokens (M, B, T) and its gradient (M, P)."""
+    def gradient(
+        self, tokens: Tensor, weights: Tensor | None = None, noise: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Mean loss (M,) on tokens (M, B, T) and its gradient (M, P); weights and noise as for `learn`."""
         leaves = {name: value.detach().requires_grad_() for name, value in self.weights.items()}
-        losses = -next_token(self.logits(leaves, tokens[..., :-1]), tokens[..., 1:])
+        embedded = llama.embed(leaves, tokens[..., :-1])
+        if noise is not None:
+            embedded = embedded + noise
+        losses = -next_token(llama.logits(self.architecture, leaves, embedded), tokens[..., 1:])
         mean = losses.mean((1, 2)) if weights is None else (losses * weights).sum((1, 2)) / weights.sum((1, 2))
         slopes = torch.autograd.grad(mean.sum(), list(leaves.values()))
         return mean.detach(), self.architecture.pack(dict(zip(leaves, slopes, strict=True)))
 
-    def logits(self, weights: dict[str, Tensor], tokens: Tensor) -> Tensor:
-        """(M, B, T, V) for tokens (M, B, T)."""
-        return llama.logits(self.architecture, weights, llama.embed(weights, tokens))
+    def logits(self, tokens: Tensor) -> Tensor:
+        """(M, N, T, V) for tokens (N, T), or (M, N, T)."""
+        tokens = tokens.to(self.device).expand(self.members, *tokens.shape[-2:])
+        with torch.no_grad():
+            return llama.logits(self.architecture, self.weights, llama.embed(self.weights, tokens))
 
     def log_probabilities(self, tokens: Tensor) -> Tensor:
         """As Learner.log_probabilities."""
+        targets = tokens[..., 1:].to(self.device)
+        return next_token(self.logits(tokens[..., :-1]), targets.expand(self.members, *targets.shape[-2:]))
+
+    def embedding_gradient(self, tokens: Tensor) -> Tensor:
+        """Gradient of each sequence's summed log-probability with respect to its input embeddings, (M, N, T - 1, d).
+
+        tokens: (N, T) for all members, or (M, N, T).
+        """
         tokens = tokens.to(self.device).expand(self.members, *tokens.shape[-2:])
-        with torch.no_grad():
-            return next_token(self.logits(self.weights, tokens[..., :-1]), tokens[..., 1:])
+        embedded = llama.embed(self.weights, tokens[..., :-1]).requires_grad_()
+        found = next_token(llama.logits(self.architecture, self.weights, embedded), tokens[..., 1:])
+        return torch.autograd.grad(found.sum(), embedded)[0]
 
     def state(self) -> dict[str, Tensor]:
         """As Learner.state."""

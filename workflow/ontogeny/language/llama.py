@@ -118,47 +118,71 @@ def embed(weights: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
 
 
 def hidden_states(architecture: Architecture, weights: Mapping[str, Tensor], embedded: Tensor) -> Tensor:
-    """What the read-out is given, (M, B T, d), from input embeddings (M, B, T, d)."""
+    """What the read-out is given but for the gain of its norm, (M, B T, d), from input embeddings (M, B, T, d)."""
     shape, x = embedded.shape[:3], embedded.flatten(1, 2)
     for layer in range(architecture.layers):
         own = {name: weights[f"{layer}.{name}"] for name in ("norm1", "qkv", "out", "norm2", "units", "down")}
-        qkv = _norm(x, own["norm1"]) @ own["qkv"].mT
+        qkv = _normed(x, own["norm1"], own["qkv"])
         x = torch.baddbmm(x, _attend(architecture, qkv, shape), own["out"].mT)
-        gate, up = (_norm(x, own["norm2"]) @ own["units"].mT).chunk(2, dim=-1)
+        gate, up = _normed(x, own["norm2"], own["units"]).chunk(2, dim=-1)
         x = torch.baddbmm(x, functional.silu(gate) * up, own["down"].mT)
-    return _norm(x, weights["norm"])
+    return _Norm.apply(x)
 
 
 def logits(architecture: Architecture, weights: Mapping[str, Tensor], embedded: Tensor) -> Tensor:
     """Logits (M, B, T, V) from input embeddings (M, B, T, d). weights: (M, ...) by name."""
     states = hidden_states(architecture, weights, embedded)
-    return (states @ weights["embed"].mT).unflatten(1, embedded.shape[1:3])
+    return (states @ _gained(weights["embed"], weights["norm"]).mT).unflatten(1, embedded.shape[1:3])
 
 
-def _norm(x: Tensor, gain: Tensor) -> Tensor:
-    """Root-mean-square norm over the last axis of x (M, N, d), times gain (M, d)."""
-    return functional.rms_norm(x, x.shape[-1:], eps=EPS) * gain.unsqueeze(1)
+class _Norm(torch.autograd.Function):
+    """Root-mean-square norm over the last axis, without a gain. By hand, as it takes half of the passes over x."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        size = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        scale = size.square_().div_(x.shape[-1]).add_(EPS).rsqrt_()
+        normed = x * scale
+        ctx.save_for_backward(normed, scale)
+        return normed
+
+    @staticmethod
+    def backward(ctx: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+        normed, scale = ctx.saved_tensors
+        along = (slope * normed).mean(-1, keepdim=True)
+        return torch.addcmul(slope, normed, along, value=-1).mul_(scale)
+
+
+def _gained(maps: Tensor, gain: Tensor) -> Tensor:
+    """A norm's gain (M, d), taken into the maps (M, outputs, d) that follow: they have fewer numbers than x."""
+    return maps * gain.unsqueeze(1)
+
+
+def _normed(x: Tensor, gain: Tensor, maps: Tensor) -> Tensor:
+    """Maps (M, outputs, d) of the root-mean-square norm with gain (M, d) of x (M, N, d): (M, N, outputs)."""
+    return _Norm.apply(x) @ _gained(maps, gain).mT
 
 
 @lru_cache(maxsize=16)
 def _rotation(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (T, size) of the angles t base^(-2 j / size); both halves of a head share them."""
+    """Cosines and sines (T, size) of the angles t base^(-2 j / size), for both halves of a head; first sines negated."""
     rate = ROTARY_BASE ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)
-    angle = torch.outer(torch.arange(length, dtype=torch.float32), rate).repeat(1, 2)
-    return angle.cos().to(device), angle.sin().to(device)
+    angle = torch.outer(torch.arange(length, dtype=torch.float32), rate)
+    return angle.cos().repeat(1, 2).to(device), torch.cat((-angle.sin(), angle.sin()), dim=1).to(device)
 
 
 def _rotate(heads: Tensor) -> Tensor:
     """Rotate queries or keys (..., T, size) by their positions; entry j is paired with entry j + size / 2."""
     cosine, sine = _rotation(heads.shape[-2], heads.shape[-1], heads.device)
-    first, second = heads.chunk(2, dim=-1)
-    return heads * cosine + torch.cat((-second, first), dim=-1) * sine
+    return torch.addcmul(heads * cosine, heads.roll(heads.shape[-1] // 2, -1), sine)
 
 
 def _attend(architecture: Architecture, qkv: Tensor, shape: torch.Size) -> Tensor:
     """Causal attention of all heads, (M, B T, d). qkv: (M, B T, 3 d). shape: M, B, T."""
     heads = qkv.view(*shape, 3, architecture.heads, -1).permute(3, 0, 1, 4, 2, 5).flatten(1, 2)
-    gathered = functional.scaled_dot_product_attention(_rotate(heads[0]), _rotate(heads[1]), heads[2], is_causal=True)
+    both, values = heads.split([2, 1])
+    queries, keys = _rotate(both).unbind()
+    gathered = functional.scaled_dot_product_attention(queries, keys, values[0], is_causal=True)
     return gathered.transpose(1, 2).reshape(shape[0], -1, architecture.width)
 
 
