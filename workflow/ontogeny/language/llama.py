@@ -147,7 +147,7 @@ class _Norm(torch.autograd.Function):
         return normed
 
     @staticmethod
-    def backward(ctx: Any, slope: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, slope: Tensor) -> Tensor:
         normed, scale = ctx.saved_tensors
         along = (slope * normed).mean(-1, keepdim=True)
         return torch.addcmul(slope, normed, along, value=-1).mul_(scale)
@@ -165,7 +165,7 @@ def _normed(x: Tensor, gain: Tensor, maps: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _rotation(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Cosines and sines (T, size) of the angles t base^(-2 j / size), for both halves of a head; first sines negated."""
+    """Cosines and sines (T, size) of the angles t base^(-2 j / size), for each half; the first half's sines negated."""
     rate = ROTARY_BASE ** (-torch.arange(0, size, 2, dtype=torch.float32) / size)
     angle = torch.outer(torch.arange(length, dtype=torch.float32), rate)
     return angle.cos().repeat(1, 2).to(device), torch.cat((-angle.sin(), angle.sin()), dim=1).to(device)
