@@ -130,8 +130,12 @@ class Pretrained:
     def _fresh(self) -> torch.optim.AdamW:
         adam = self.adam
         return torch.optim.AdamW(
-            self.trainable.values(), lr=0.0, betas=adam.betas, eps=adam.eps, weight_decay=adam.weight_decay
+            self.trainable.values(), 0.0, betas=adam.betas, eps=adam.eps, weight_decay=adam.weight_decay, fused=True
         )
+
+    def forget_moments(self) -> None:
+        """Begin a new training, from whatever the weights are."""
+        self.optimiser = self._fresh()
 
     def learn(self, tokens: Tensor, lr: float, weights: Tensor | None = None) -> Tensor:
         """As Learner.learn."""

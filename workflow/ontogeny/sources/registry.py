@@ -58,11 +58,14 @@ class UrlMirror(MirrorBase):
 
 
 class HubMirror(MirrorBase):
-    """A repository of the model and data hub (``HF_ENDPOINT``) at a fixed revision."""
+    """A repository of the model and data hub (``HF_ENDPOINT``) at a revision.
+
+    `main` serves where no fixed revision is known: the content is held against its sha256 all the same.
+    """
 
     kind: Literal["hub"]
     repo: str = Field(pattern=r"^[\w.-]+/[\w.-]+$")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+    revision: str = Field(pattern=r"^([0-9a-f]{40}|main)$")
 
     @property
     def label(self) -> str:

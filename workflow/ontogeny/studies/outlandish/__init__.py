@@ -1,0 +1,1 @@
+"""How new data permeates LLM knowledge and how to dilute it (Sun et al. 2025)."""
