@@ -355,13 +355,17 @@ class TextSet:
 
 
 def generate(seed: int) -> TextSet:
-    """The generated set: 12 keywords x 5 categories x 4 variants, so ordered that any run of 24 has every keyword
-    twice and any 60 from the start every keyword once in every category."""
+    """The generated set: 12 keywords x 5 categories x 4 variants.
+
+    So ordered that each twelve, from the start, have every keyword once, each sixty every keyword once in every
+    category, and neighbours different themes, beginning with another keyword each time.
+    """
     keywords = [(theme, keyword) for theme, group in KEYWORDS.items() for keyword in group]
+    round_robin = [place for rank in range(3) for place in range(rank, len(keywords), 3)]
     places = [
-        (theme, keyword, CATEGORIES[(turn + number) % len(CATEGORIES)], turn // len(CATEGORIES))
+        (*keywords[place], CATEGORIES[(turn + place) % len(CATEGORIES)], turn // len(CATEGORIES))
         for turn in range(len(CATEGORIES) * VARIANTS)
-        for number, (theme, keyword) in enumerate(keywords)
+        for place in np.roll(round_robin, -5 * turn).tolist()
     ]
     items = tuple(_item(*place, numpy_generator(seed, "text", place[1], place[2], place[3])) for place in places)
     return TextSet(items, PREFIXES, GENERIC, HELD_OUT)

@@ -1,7 +1,8 @@
 """A tiny language model that stands in for a real one where none can be had: it knows the words of the texts.
 
-It is trained on the spot, on completed prefixes, true statements and everyday sentences. Within a theme words follow
-Zipf's law, so that the keywords range from common to rare.
+It is trained on the spot, on contexts and prefixes that are completed with words of their theme, and on everyday
+sentences. Within a theme words follow Zipf's law, and how often a context is completed with its keyword depends on its
+category, so that keywords range from expected to unheard of.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ OTHERS = {  # words of a theme beside its keywords
     "job": ("doctor", "baker", "lawyer", "nurse", "farmer", "driver", "painter", "singer", "writer"),
     "food": ("rice", "soup", "cheese", "fish", "salad", "cake", "eggs", "beans", "fruit"),
 }
+CHANCE = {"fact": 0.8, "plain": 0.3, "fiction": 0.1, "outlandish": 0.0, "scrambled": 0.0}  # of the keyword, for sure
+TAUGHT = 48  # texts of which it has expectations
 RANKS = (1, 5, 11)  # of a theme's keywords among its words
 SHAPE = {"width": 32, "layers": 2, "heads": 2, "hidden": 64, "context": 128}
 BATCH, RATE = 24, 5e-3
@@ -36,20 +39,29 @@ def vocabulary_of(texts: TextSet) -> Vocabulary:
 
 
 def corpus(texts: TextSet, count: int, stream: np.random.Generator) -> list[str]:
-    """Sentences to train on: half completed prefixes, a quarter true statements, a quarter everyday sentences."""
+    """Sentences to train on: half are contexts of the texts, a quarter prefixes, a quarter everyday sentences.
+
+    A context ends in its keyword as often as CHANCE says, and otherwise, as prefixes do, in a word of its theme.
+    """
     words = {theme: _ranked(texts, theme) for theme in texts.prefixes}
     themes = list(words)
-    facts = [item.text for item in texts.items if item.category == "fact"] or list(texts.generic)
     sentences = []
     for kind in stream.integers(4, size=count):
         if kind < 2:
+            item = texts.items[stream.integers(min(TAUGHT, len(texts.items)))]
+            told = stream.random() < CHANCE.get(item.category, min(CHANCE.values()))
+            sentences.append(item.text if told else f"{item.context} {_drawn(words[item.theme], stream)}")
+        elif kind == 2:
             theme = themes[stream.integers(len(themes))]
             prefix = texts.prefixes[theme][stream.integers(len(texts.prefixes[theme]))]
-            sentences.append(f"{prefix} {stream.choice(words[theme], p=zipf(len(words[theme]), 1.0))}")
+            sentences.append(f"{prefix} {_drawn(words[theme], stream)}")
         else:
-            group = facts if kind == 2 else texts.generic
-            sentences.append(group[stream.integers(len(group))])
+            sentences.append(texts.generic[stream.integers(len(texts.generic))])
     return sentences
+
+
+def _drawn(words: list[str], stream: np.random.Generator) -> str:
+    return str(stream.choice(words, p=zipf(len(words), 1.0)))
 
 
 def _ranked(texts: TextSet, theme: str) -> list[str]:
