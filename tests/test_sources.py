@@ -563,7 +563,7 @@ def test_registry_round_trip(tmp_path: Path) -> None:
         ({"files": {"weights.pt": "0" * 64}, "mirrors": [{**url_mirror(CLOSED), "files": {
             "weights.pt": {"path": "weights.pt", "decode": "raw"}}}]}, "may carry a pickle"),
         ({"mirrors": [{**url_mirror(CLOSED), "kind": "ftp"}]}, "toy.mirrors.0: Input tag 'ftp'"),
-        ({"mirrors": [{"kind": "hub", "repo": "a/b", "revision": "main", "files": parts()}]}, "hub.revision"),
+        ({"mirrors": [{"kind": "hub", "repo": "a/b", "revision": "v1", "files": parts()}]}, "hub.revision"),
     ],
 )  # fmt: skip
 def test_registry_names_file_and_field(changes: dict[str, Any], expected: str, tmp_path: Path) -> None:

@@ -363,11 +363,11 @@ def generate(seed: int) -> TextSet:
     keywords = [(theme, keyword) for theme, group in KEYWORDS.items() for keyword in group]
     round_robin = [place for rank in range(3) for place in range(rank, len(keywords), 3)]
     places = [
-        (*keywords[place], CATEGORIES[(turn + place) % len(CATEGORIES)], turn // len(CATEGORIES))
+        (keywords[place][0], keywords[place][1], CATEGORIES[(turn + place) % len(CATEGORIES)], turn // len(CATEGORIES))
         for turn in range(len(CATEGORIES) * VARIANTS)
         for place in np.roll(round_robin, -5 * turn).tolist()
     ]
-    items = tuple(_item(*place, numpy_generator(seed, "text", place[1], place[2], place[3])) for place in places)
+    items = tuple(_item(*place, numpy_generator(seed, "text", *place[1:])) for place in places)
     return TextSet(items, PREFIXES, GENERIC, HELD_OUT)
 
 
