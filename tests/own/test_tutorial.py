@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from ontogeny import own_settings
-from ontogeny.rooms import with_own_models
+from ontogeny.rooms import part, with_own_models
 from tests.workflow.conftest import Checkout
 
 DOCS = Path(__file__).parents[2] / "docs" / "your-own-model.md"
@@ -41,7 +41,8 @@ def test_the_tutorial_ends_in_a_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize("study", with_own_models())
 def test_every_field_is_explained(study: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert own_settings.main([study]) == 0
-    assert "checkpoints" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert all(f"{name}: " in told for name in part(study, "own_settings").OwnSettings.model_fields)
     assert f"| `{study}` |" in DOCS.read_text()
 
 
